@@ -1,0 +1,61 @@
+/* The kernel table: everything that touches more than a few numbers goes through it.
+ *
+ * One table holds the kernels of one real type compiled for one instruction set. isa.inc fills
+ * it, once per isa_*.c and type; dispatch.c chooses the row for this CPU at import. Drivers
+ * (conv*.c, ...) are written once for both types: they count in elements and let the table
+ * touch them.
+ *
+ * Every kernel: reads and writes only what its contract names, allocates nothing, keeps no
+ * state, starts no threads. Pointers are aligned to their element, no more. Offsets, strides
+ * and sizes are in elements.
+ */
+#ifndef FC_KERNELS_H
+#define FC_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum { FC_F32 = 0, FC_F64 = 1, FC_DTYPES = 2 };
+
+/* Batch-reduce matrix product, the one building block:
+ *
+ *     C[i, j] (+)= bias[i] + sum over t < taps, p < k of  A_t[i, p] * B_t[p, j]
+ *
+ *     A_t[i, p] = a[a_row[i] + a_tap[t] + p * a_step]       a scalar, broadcast
+ *     B_t[p, j] = b[b_tap[t] + p * b_step + j]              a row of lanes, contiguous
+ *     C[i, j]   = c[i * c_row + j]
+ *
+ * Each C[i, j] is one chain of fused multiply-adds in the order t, then p, from bias[i] (or 0);
+ * where `accumulate` is set the finished sum is added to C once. So its bits depend neither on
+ * m and n nor on the instruction set, as long as that has FMA.
+ */
+typedef struct {
+    int64_t m, n, taps, k;   /* all >= 0 */
+    const void *a;           /* never read past the elements that the formula names */
+    const int64_t *a_row;    /* (m) */
+    const int64_t *a_tap;    /* (taps) */
+    int64_t a_step;
+    const void *b;           /* each row readable up to n rounded up to a multiple of `lanes` */
+    const int64_t *b_tap;    /* (taps) */
+    int64_t b_step;
+    void *c;                 /* (m, n), rows c_row apart; only j < n is read or written */
+    int64_t c_row;
+    const void *bias;        /* (m) or NULL for zeros */
+    int accumulate;
+} fc_gemm;
+
+typedef struct {
+    int64_t lanes;   /* of one vector */
+    int64_t rows;    /* of the register tile at its widest: worth making m a multiple */
+    int64_t width;   /* lanes of the register tile, for m >= rows: worth cutting n into */
+    void (*gemm)(const fc_gemm *);
+} fc_kernels;
+
+extern const fc_kernels fc_kernels_f32_avx512, fc_kernels_f64_avx512;
+extern const fc_kernels fc_kernels_f32_avx2, fc_kernels_f64_avx2;
+extern const fc_kernels fc_kernels_f32_baseline, fc_kernels_f64_baseline;
+
+/* The tables in force. Set at import by fc_isa_select (dispatch.h), read by every driver. */
+extern const fc_kernels *fc_active[FC_DTYPES];
+
+#endif

@@ -1,0 +1,73 @@
+#include "parallel.h"
+
+#include <stdatomic.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+#ifndef _WIN32
+#include <pthread.h>
+#endif
+
+/* A forked child has none of its parent's OpenMP threads, and libgomp waits for them for ever:
+ * a child of a process that had a team stays on one thread. */
+static atomic_int had_team, forked;
+
+#if defined(_OPENMP) && !defined(_WIN32)
+static void in_child(void) { if (had_team) forked = 1; }
+__attribute__((constructor)) static void watch_forks(void) { pthread_atfork(0, 0, in_child); }
+#endif
+
+int fc_team_size(int threads)
+{
+#ifdef _OPENMP
+    if (threads <= 1 || forked || omp_in_parallel())
+        return 1;
+    int most = omp_get_max_threads();
+    return threads < most ? threads : most;
+#else
+    (void)threads;
+    return 1;
+#endif
+}
+
+int fc_parallel(int threads, void (*body)(void *context, int member, int team), void *context)
+{
+    int team = fc_team_size(threads);
+    if (team == 1) {
+        body(context, 0, 1);
+        return 1;
+    }
+#ifdef _OPENMP
+    had_team = 1;
+    int got = 1;
+    #pragma omp parallel num_threads(team)
+    {
+        #pragma omp single
+        got = omp_get_num_threads();
+        body(context, omp_get_thread_num(), got);
+    }
+    team = got;
+#endif
+    return team;
+}
+
+int fc_useful_threads(int threads, double flops)
+{
+    double most = flops / (20e9 * 50e-6);
+    return most < 2 ? 1 : most < threads ? (int)most : threads;
+}
+
+void fc_barrier_wait(fc_barrier *barrier, int team)
+{
+    int epoch = __atomic_load_n(&barrier->epoch, __ATOMIC_ACQUIRE);
+    if (__atomic_add_fetch(&barrier->arrived, 1, __ATOMIC_ACQ_REL) == team) {
+        __atomic_store_n(&barrier->arrived, 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&barrier->epoch, epoch + 1, __ATOMIC_RELEASE);
+        return;
+    }
+    while (__atomic_load_n(&barrier->epoch, __ATOMIC_ACQUIRE) == epoch) {
+#ifdef __x86_64__
+        __builtin_ia32_pause();
+#endif
+    }
+}

@@ -1,0 +1,34 @@
+/* Threads: a team, its static shares, and a barrier. The only door to OpenMP.
+ *
+ * A driver writes its work as body(context, member, team). Work is divided by fc_share, never
+ * by what happens to be free, and no result may depend on `team`.
+ */
+#ifndef FC_PARALLEL_H
+#define FC_PARALLEL_H
+
+#include <stdint.h>
+
+/* Run body(context, member, team) for member = 0 .. team - 1, all at once, and return the team's
+ * size: at most `threads` and at most what OpenMP allows now; 1, on the calling thread and
+ * without touching OpenMP, in a forked child and in a build without OpenMP. */
+int fc_parallel(int threads, void (*body)(void *context, int member, int team), void *context);
+
+/* How many members fc_parallel(threads, ...) would run with at most: for sizing scratch. */
+int fc_team_size(int threads);
+
+/* `threads` cut down so that each member has at least 50 us of work at 20 GF/s: below that,
+ * starting it costs more than it brings (an OpenMP fork and join: 3-10 us). */
+int fc_useful_threads(int threads, double flops);
+
+/* Member's share [*begin, *end) of 0 .. count. Shares differ by at most one. */
+static inline void fc_share(int64_t count, int member, int team, int64_t *begin, int64_t *end)
+{
+    *begin = count / team * member + (count % team < member ? count % team : member);
+    *end = *begin + count / team + (member < count % team);
+}
+
+/* A barrier that spins: for loops whose steps take microseconds. Zero it before the team starts. */
+typedef struct { _Alignas(64) int arrived; _Alignas(64) int epoch; } fc_barrier;
+void fc_barrier_wait(fc_barrier *barrier, int team);
+
+#endif
