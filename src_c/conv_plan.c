@@ -1,0 +1,87 @@
+#include "conv_plan.h"
+
+static int64_t gcd(int64_t a, int64_t b) { return b ? gcd(b, a % b) : a; }
+
+static int64_t divide_up(int64_t a, int64_t b) { return a <= 0 ? -(-a / b) : (a + b - 1) / b; }
+
+/* y[o] reads x[o * stride + r * dilation - before]. */
+fc_axis fc_axis_forward(const fc_conv *conv, int axis)
+{
+    return (fc_axis){
+        .outputs = conv->out[axis], .cells = conv->in[axis], .taps = conv->kernel[axis],
+        .step = conv->stride[axis], .offset = -conv->before[axis], .tap_step = conv->dilation[axis],
+        .weight = 0, .weight_step = 1, .place = 0, .place_step = 1,
+    };
+}
+
+/* dx[i] reads dy[o] where o * stride + r * dilation - before = i. */
+fc_axis fc_axis_grad_input(const fc_conv *conv, int axis, int64_t phase)
+{
+    const int64_t stride = conv->stride[axis], dilation = conv->dilation[axis];
+    const int64_t common = gcd(stride, dilation), every = stride / common;
+    const int64_t from = phase + conv->before[axis];
+    int64_t first = 0;
+    while (first < every && (from - first * dilation) % stride)
+        first++;
+    const int found = first < every && first < conv->kernel[axis];
+    return (fc_axis){
+        .outputs = conv->in[axis] > phase ? (conv->in[axis] - phase - 1) / stride + 1 : 0,
+        .cells = conv->out[axis],
+        .taps = found ? (conv->kernel[axis] - 1 - first) / every + 1 : 0,
+        .step = 1,
+        .offset = found ? (from - first * dilation) / stride : 0,
+        .tap_step = -(dilation / common),
+        .weight = first, .weight_step = every, .place = phase, .place_step = stride,
+    };
+}
+
+int64_t fc_axis_inside(const fc_axis *axis, int64_t r, int64_t *count)
+{
+    const int64_t at = axis->offset + r * axis->tap_step;   /* the cell of output 0 */
+    int64_t first = divide_up(-at, axis->step), end = divide_up(axis->cells - at, axis->step);
+    first = first < 0 ? 0 : first;
+    end = end > axis->outputs ? axis->outputs : end;
+    *count = end > first ? end - first : 0;
+    return first;
+}
+
+/* The kernel does not see this axis, and what is left of it is an axis worth merging with. */
+static int mergeable(const fc_conv *conv, int axis)
+{
+    return conv->kernel[axis] == 1 && conv->stride[axis] == 1 && conv->before[axis] == 0
+        && conv->out[axis] == conv->in[axis] && conv->in[axis] > 1
+        && conv->stride[axis - 1] == 1 && (conv->in[axis - 1] > 1 || conv->out[axis - 1] > 1);
+}
+
+static const fc_conv unit = {.in = {1}, .out = {1}, .kernel = {1}, .stride = {1}, .dilation = {1}};
+
+static void set_axis(fc_conv *to, int at, const fc_conv *from, int axis)
+{
+    to->in[at] = from->in[axis];
+    to->out[at] = from->out[axis];
+    to->kernel[at] = from->kernel[axis];
+    to->stride[at] = from->stride[axis];
+    to->dilation[at] = from->dilation[axis];
+    to->before[at] = from->before[axis];
+}
+
+fc_conv fc_conv_merge_axes(const fc_conv *conv)
+{
+    fc_conv merged = *conv;
+    for (int axis = 0; axis < 3; axis++)
+        if (merged.kernel[axis] == 1)
+            merged.dilation[axis] = 1;
+    for (int axis = 2; axis > 0; axis--)
+        while (mergeable(&merged, axis)) {
+            const int64_t length = merged.in[axis];
+            set_axis(&merged, axis, &merged, axis - 1);
+            merged.in[axis] *= length;
+            merged.out[axis] *= length;
+            merged.dilation[axis] *= length;
+            merged.before[axis] *= length;
+            for (int left = axis - 1; left > 0; left--)
+                set_axis(&merged, left, &merged, left - 1);
+            set_axis(&merged, 0, &unit, 0);
+        }
+    return merged;
+}
