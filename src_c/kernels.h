@@ -44,11 +44,36 @@ typedef struct {
     int accumulate;
 } fc_gemm;
 
+/* Runs of lanes gathered into rows of scratch: for each row and each run,
+ *
+ *     to[row * to_row + lane + l] = from[row * from_row + run.from + l * step],  l < length
+ *
+ * or 0 where run.from < 0. Runs stand in ascending order of lane. Each run may write up to the
+ * next multiple of a vector past its end, so the last row needs `lanes` elements of slack; and
+ * in the first `safe` rows it may read as far (times step). */
+typedef struct { int64_t lane, from, length; } fc_run;
+
+typedef struct {
+    const fc_run *runs;
+    int64_t count, step;     /* step >= 1 */
+    int64_t rows, safe;
+    const void *from;
+    int64_t from_row;
+    void *to;
+    int64_t to_row;
+} fc_gather;
+
 typedef struct {
     int64_t lanes;   /* of one vector */
     int64_t rows;    /* of the register tile at its widest: worth making m a multiple */
     int64_t width;   /* lanes of the register tile, for m >= rows: worth cutting n into */
     void (*gemm)(const fc_gemm *);
+    void (*gather)(const fc_gather *);
+    /* to[row * to_row + i * to_step] = from[row * from_row + i], i < length; nothing else */
+    void (*copy_rows)(const void *from, int64_t from_row, void *to, int64_t to_row,
+                      int64_t to_step, int64_t rows, int64_t length);
+    /* is every one of the count elements at x finite? */
+    int (*finite)(const void *x, int64_t count);
 } fc_kernels;
 
 extern const fc_kernels fc_kernels_f32_avx512, fc_kernels_f64_avx512;
