@@ -1,0 +1,40 @@
+"""The equations in plain NumPy, under the same names and signatures as the library's own.
+
+They compute in the dtype of their arguments, one step of the mathematics a line, and are the
+oracle of the tests and the base line of the benchmarks. They check little: what a wrong
+argument does here is NumPy's affair.
+"""
+
+from .conv import (
+    ConvGrads,
+    conv1d,
+    conv1d_backward,
+    conv2d,
+    conv2d_backward,
+    conv3d,
+    conv3d_backward,
+    conv_output_shape,
+    conv_transpose1d,
+    conv_transpose1d_backward,
+    conv_transpose2d,
+    conv_transpose2d_backward,
+    conv_transpose3d,
+    conv_transpose3d_backward,
+)
+
+__all__ = [
+    "ConvGrads",
+    "conv1d",
+    "conv1d_backward",
+    "conv2d",
+    "conv2d_backward",
+    "conv3d",
+    "conv3d_backward",
+    "conv_output_shape",
+    "conv_transpose1d",
+    "conv_transpose1d_backward",
+    "conv_transpose2d",
+    "conv_transpose2d_backward",
+    "conv_transpose3d",
+    "conv_transpose3d_backward",
+]
