@@ -1,10 +1,15 @@
+#if defined(__linux__) && !defined(_GNU_SOURCE)
+#define _GNU_SOURCE   /* dladdr */
+#endif
 #include "parallel.h"
 
 #include <stdatomic.h>
+#include <stddef.h>
 #ifdef _OPENMP
 #include <omp.h>
 #endif
 #ifndef _WIN32
+#include <dlfcn.h>
 #include <pthread.h>
 #endif
 
@@ -16,6 +21,21 @@ static atomic_int had_team, forked;
 static void in_child(void) { if (had_team) forked = 1; }
 __attribute__((constructor)) static void watch_forks(void) { pthread_atfork(0, 0, in_child); }
 #endif
+
+const char *fc_openmp_runtime(void)
+{
+#if defined(_OPENMP) && !defined(_WIN32)
+    union { int (*function)(void); void *address; } runtime = {omp_get_max_threads};
+    Dl_info info;
+    if (dladdr(runtime.address, &info) && info.dli_fname)
+        return info.dli_fname;
+#endif
+#ifdef _OPENMP
+    return "unknown runtime";
+#else
+    return NULL;
+#endif
+}
 
 int fc_team_size(int threads)
 {

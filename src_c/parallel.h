@@ -20,6 +20,9 @@ int fc_team_size(int threads);
  * starting it costs more than it brings (an OpenMP fork and join: 3-10 us). */
 int fc_useful_threads(int threads, double flops);
 
+/* The OpenMP runtime in use, its file where the system can tell; NULL in a build without. */
+const char *fc_openmp_runtime(void);
+
 /* Member's share [*begin, *end) of 0 .. count. Shares differ by at most one. */
 static inline void fc_share(int64_t count, int member, int team, int64_t *begin, int64_t *end)
 {
