@@ -74,6 +74,9 @@ typedef struct {
                       int64_t to_step, int64_t rows, int64_t length);
     /* is every one of the count elements at x finite? */
     int (*finite)(const void *x, int64_t count);
+    /* y[i] = exp(x[i]), 1 / (1 + exp(-x[i])), i < count, at most 2 ulp off; y may be x */
+    void (*exp)(const void *x, void *y, int64_t count);
+    void (*sigmoid)(const void *x, void *y, int64_t count);
 } fc_kernels;
 
 extern const fc_kernels fc_kernels_f32_avx512, fc_kernels_f64_avx512;
