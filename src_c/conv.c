@@ -1,0 +1,113 @@
+/* Forward pass and input gradient: what is computed, and which way takes it. */
+#include "conv_job.h"
+#include "kernels.h"
+
+/* Strides of the three axes of an array whose last axes are `lengths`. */
+static void strides(const int64_t lengths[3], int64_t out[3])
+{
+    out[2] = 1;
+    out[1] = lengths[2];
+    out[0] = lengths[1] * lengths[2];
+}
+
+static int64_t volume(const int64_t lengths[3]) { return lengths[0] * lengths[1] * lengths[2]; }
+
+/* Leave out the taps of an axis that meet nothing but padding: they stand at its ends. */
+static void trim(fc_axis *axis)
+{
+    int64_t inside, dead = 0;
+    while (axis->taps && (fc_axis_inside(axis, axis->taps - 1, &inside), !inside))
+        axis->taps--;
+    while (dead < axis->taps && (fc_axis_inside(axis, dead, &inside), !inside))
+        dead++;
+    axis->taps -= dead;
+    axis->offset += dead * axis->tap_step;
+    axis->weight += dead * axis->weight_step;
+}
+
+/* Share of the (output row, tap) pairs that lie wholly in padding: what panels can leave out. */
+static double in_padding(const fc_job *job)
+{
+    double live = 1;
+    for (int a = 0; a < 3; a++) {
+        const fc_axis *axis = &job->axis[a];
+        int64_t met = 0, inside;
+        for (int64_t r = 0; r < axis->taps; r++) {
+            fc_axis_inside(axis, r, &inside);
+            met += a < 2 ? inside : inside ? axis->outputs : 0;
+        }
+        live *= (double)met / (axis->taps * axis->outputs);
+    }
+    return 1 - live;
+}
+
+static int run(fc_job *job)
+{
+    for (int a = 0; job->skip_padding && a < 3; a++)
+        trim(&job->axis[a]);
+    if (fc_conv_toeplitz_fits(job))
+        return fc_conv_toeplitz(job);
+    if (fc_conv_planes_pay(job))
+        return fc_conv_planes(job);
+    return fc_conv_panels(job);
+}
+
+/* y[n, f, o] = bias[f] + sum of x[n, c, o * stride + r * dilation - before] w[f, c, r] */
+int fc_conv_forward(const fc_conv *given, const void *x, const void *w, const void *bias,
+                    void *y, int threads)
+{
+    const fc_conv conv = fc_conv_merge_axes(given);
+    const int64_t kernel = volume(conv.kernel), channels = conv.in_channels / conv.groups;
+    fc_job job = {
+        .kernels = fc_active[conv.dtype], .size = conv.dtype == FC_F64 ? 8 : 4, .threads = threads,
+        .batch = conv.batch, .groups = conv.groups,
+        .rows = conv.out_channels / conv.groups, .channels = channels,
+        .source = x, .source_channel = volume(conv.in),
+        .weight = w, .weight_group = conv.out_channels / conv.groups * channels * kernel,
+        .weight_row = channels * kernel, .weight_channel = kernel,
+        .bias = bias, .out = y, .out_row = volume(conv.out),
+    };
+    strides(conv.in, job.source_axis);
+    strides(conv.kernel, job.weight_axis);
+    strides(conv.out, job.out_axis);
+    for (int a = 0; a < 3; a++)
+        job.axis[a] = fc_axis_forward(&conv, a);
+    /* Leaving a tap out is the same as adding zeros only while the weights are finite. */
+    job.skip_padding = in_padding(&job) > 0.03
+        && job.kernels->finite(w, conv.out_channels * channels * kernel);
+    return run(&job);
+}
+
+/* dx[n, c, i] = bias[c] + sum of dy[n, f, o] w[f, c, r] where o * stride + r * dilation - before = i:
+ * for each phase of i against the stride a sum of its own, in which nothing but true products
+ * stands, so that taps outside may always be left out. */
+int fc_conv_grad_input(const fc_conv *given, const void *dy, const void *w, const void *bias,
+                       void *dx, int threads)
+{
+    const fc_conv conv = fc_conv_merge_axes(given);
+    const int64_t kernel = volume(conv.kernel), rows = conv.in_channels / conv.groups;
+    fc_job job = {
+        .kernels = fc_active[conv.dtype], .size = conv.dtype == FC_F64 ? 8 : 4, .threads = threads,
+        .batch = conv.batch, .groups = conv.groups,
+        .rows = rows, .channels = conv.out_channels / conv.groups,
+        .source = dy, .source_channel = volume(conv.out),
+        .weight = w, .weight_group = conv.out_channels / conv.groups * rows * kernel,
+        .weight_row = kernel, .weight_channel = rows * kernel,
+        .bias = bias, .out = dx, .out_row = volume(conv.in), .skip_padding = 1,
+    };
+    strides(conv.out, job.source_axis);
+    strides(conv.kernel, job.weight_axis);
+    strides(conv.in, job.out_axis);
+    int64_t s[3];   /* no more phases than cells */
+    for (int a = 0; a < 3; a++)
+        s[a] = conv.stride[a] < conv.in[a] ? conv.stride[a] : conv.in[a];
+    for (int64_t phase = 0; phase < s[0] * s[1] * s[2]; phase++) {
+        const int64_t at[3] = {phase / s[2] / s[1], phase / s[2] % s[1], phase % s[2]};
+        for (int a = 0; a < 3; a++)
+            job.axis[a] = fc_axis_grad_input(&conv, a, at[a]);
+        const int status = run(&job);
+        if (status != FC_OK)
+            return status;
+    }
+    return FC_OK;
+}

@@ -1,0 +1,85 @@
+/* One correlation, as the three ways of the direct algorithm take it:
+ *
+ *     out[n, g, row, j] = bias[g, row] + sum over channels c and taps r
+ *                         of weight(g, row, c, r) * source[n, g, c, cell(j, r)]
+ *
+ * The forward pass is one such job; the input gradient is one for each phase of the stride.
+ *
+ *     conv_panels.c    pixels gathered into panels that all rows share: many rows and channels
+ *     conv_planes.c    a zero-padded copy split into phases, read in place: few of either
+ *     conv_toeplitz.c  one channel, a long kernel along a line: a matrix product in disguise
+ */
+#ifndef FC_CONV_JOB_H
+#define FC_CONV_JOB_H
+
+#include "conv_plan.h"
+#include "kernels.h"
+
+typedef struct {
+    const fc_kernels *kernels;
+    int64_t size;                       /* bytes of an element */
+    int threads;
+    int skip_padding;                   /* taps that read nothing but zeros may be left out */
+    int64_t batch, groups, rows, channels;   /* rows and channels of one group */
+    fc_axis axis[3];
+
+    const char *source;                 /* (batch, groups, channels, cells) */
+    int64_t source_axis[3];             /* strides of the three axes, in elements */
+    int64_t source_channel;
+
+    const char *weight;
+    int64_t weight_group, weight_row, weight_channel, weight_axis[3];
+
+    const char *bias;                   /* (groups, rows) or NULL */
+
+    char *out;                          /* (batch, groups, rows, places) */
+    int64_t out_axis[3];
+    int64_t out_row;
+} fc_job;
+
+/* The outputs are all of `out`, in order: a run of them may be written where it belongs. */
+static inline int fc_job_dense(const fc_job *job)
+{
+    return job->axis[2].place_step == 1 && job->axis[1].place_step == 1
+        && job->axis[0].place_step == 1;
+}
+
+/* Weight offset of tap (r[0], r[1], r[2]). */
+static inline int64_t fc_job_weight(const fc_job *job, const int64_t r[3])
+{
+    int64_t at = 0;
+    for (int a = 0; a < 3; a++)
+        at += (job->axis[a].weight + r[a] * job->axis[a].weight_step) * job->weight_axis[a];
+    return at;
+}
+
+/* Count up through `taps` of the axes, last axis fastest. */
+static inline void fc_job_next_tap(const fc_job *job, int64_t r[3])
+{
+    for (int a = 2; a >= 0; a--) {
+        if (++r[a] < job->axis[a].taps)
+            return;
+        r[a] = 0;
+    }
+}
+
+/* How many rows of a gather may read whole vectors, where `reach` elements past the first row's
+ * start are read at most and `left` elements remain from there to the array's end. */
+static inline int64_t fc_safe_rows(int64_t left, int64_t reach, int64_t from_row, int64_t rows)
+{
+    if (reach > left)
+        return 0;
+    const int64_t safe = from_row > 0 ? (left - reach) / from_row + 1 : rows;
+    return safe < rows ? safe : rows;
+}
+
+int fc_conv_panels(const fc_job *job);
+
+int fc_conv_planes(const fc_job *job);
+/* Estimated cycles an output lane and row, relative to fc_conv_panels: is planes the better way? */
+int fc_conv_planes_pay(const fc_job *job);
+
+int fc_conv_toeplitz(const fc_job *job);
+int fc_conv_toeplitz_fits(const fc_job *job);
+
+#endif

@@ -1,0 +1,246 @@
+/* Direct convolution by panels.
+ *
+ * A panel is the operand B of one product: for `width` neighbouring pixels (counted on over
+ * rows, axes and images) the source cell of every tap and channel, gathered once and shared by
+ * all rows. Stride, dilation and padding are settled while gathering; the weights are read in
+ * place. Each output is written once.
+ *
+ *     panel (taps, channels, width)    A_t[row, c] = weight(row, c, tap t)    C (rows, width)
+ *
+ * Work is divided over (group, panel, block of rows) counted on: no sum is ever divided.
+ */
+#include "arena.h"
+#include "conv_job.h"
+#include "parallel.h"
+
+/* Panel rows (taps x channels) of one product. 2304 x 48 floats are 440 KB, half of a Zen 4's
+ * L2; the sums of further blocks are added in turn, in an order that shapes alone decide. */
+enum { BLOCK = 2304, MAX_WIDTH = 64 };   /* width + one vector, at most */
+
+typedef struct { int64_t image, at[3], lane, length; } run;
+
+typedef struct {
+    const fc_job *job;
+    int64_t pixels, width, panels, row_blocks;
+    int64_t taps, tap_block, channel_block;
+    int64_t panel_bytes, stride;         /* of a member's panel, of all its scratch */
+    const int64_t *rows;                 /* (rows) weight offset of each */
+    char *scratch;
+} plan;
+
+/* A member's scratch, laid out behind one another. */
+typedef struct {
+    int64_t *a_tap, *b_tap;              /* (tap_block) */
+    char *panel, *tile;                  /* (tap_block, channel_block, width), (rows, width) */
+    run runs[MAX_WIDTH];
+    int64_t count;
+    int64_t first_pixel, lanes, row_lanes;
+} member;
+
+static int64_t up(int64_t count, int64_t multiple) { return (count + multiple - 1) / multiple * multiple; }
+
+/* Cut pixels first .. first + lanes - 1 into runs along the last axis. */
+static void cut_runs(const plan *p, member *m)
+{
+    const fc_axis *axis = p->job->axis;
+    int64_t rest = m->first_pixel, at[3];
+    at[2] = rest % axis[2].outputs, rest /= axis[2].outputs;
+    at[1] = rest % axis[1].outputs, rest /= axis[1].outputs;
+    at[0] = rest % axis[0].outputs, rest /= axis[0].outputs;
+    m->count = 0;
+    for (int64_t lane = 0; lane < m->lanes;) {
+        int64_t length = axis[2].outputs - at[2];
+        length = length < m->lanes - lane ? length : m->lanes - lane;
+        m->runs[m->count++] = (run){rest, {at[0], at[1], at[2]}, lane, length};
+        lane += length;
+        at[2] = 0;
+        if (++at[1] == axis[1].outputs) {
+            at[1] = 0;
+            if (++at[0] == axis[0].outputs)
+                at[0] = 0, rest++;
+        }
+    }
+}
+
+static int64_t cell(const fc_axis *axis, int64_t at, int64_t tap)
+{
+    return at * axis->step + axis->offset + tap * axis->tap_step;
+}
+
+/* What tap r reads for the panel: runs of cells and runs of padding. Returns how many there are,
+ * or 0 if all is padding and may be left out. *reach is the furthest offset that whole vectors of them read. */
+static int64_t source_runs(const plan *p, const member *m, const int64_t r[3], fc_run *out, int64_t *reach)
+{
+    const fc_job *job = p->job;
+    const fc_axis *x = &job->axis[2];
+    int64_t count = 0, inside, live = 0;
+    const int64_t first = fc_axis_inside(x, r[2], &inside);
+    *reach = 0;
+    for (int64_t i = 0; i < m->count; i++) {
+        const run *u = &m->runs[i];
+        const int64_t cz = cell(&job->axis[0], u->at[0], r[0]), cy = cell(&job->axis[1], u->at[1], r[1]);
+        int64_t begin = first > u->at[2] ? first : u->at[2], end = first + inside;
+        end = end < u->at[2] + u->length ? end : u->at[2] + u->length;
+        if (cz < 0 || cz >= job->axis[0].cells || cy < 0 || cy >= job->axis[1].cells || begin >= end) {
+            out[count++] = (fc_run){u->lane, -1, u->length};
+            continue;
+        }
+        live = 1;
+        const int64_t before = begin - u->at[2], length = end - begin, after = u->length - before - length;
+        const int64_t from = u->image * job->groups * job->channels * job->source_channel
+            + cz * job->source_axis[0] + cy * job->source_axis[1] + cell(x, begin, r[2]);
+        if (before)
+            out[count++] = (fc_run){u->lane, -1, before};
+        out[count++] = (fc_run){u->lane + before, from, length};
+        if (after)
+            out[count++] = (fc_run){u->lane + before + length, -1, after};
+        const int64_t furthest = from + up(length, job->kernels->lanes) * x->step;
+        *reach = furthest > *reach ? furthest : *reach;
+    }
+    if (m->lanes < m->row_lanes)
+        out[count++] = (fc_run){m->lanes, -1, m->row_lanes - m->lanes};
+    return live || !job->skip_padding ? count : 0;
+}
+
+/* Gather one block of taps and channels; returns how many taps have anything in the source. */
+static int64_t gather_block(const plan *p, member *m, int64_t group, int64_t tap, int64_t taps,
+                            int64_t channel, int64_t channels)
+{
+    const fc_job *job = p->job;
+    fc_run runs[3 * MAX_WIDTH + 1];
+    const int64_t all = job->batch * job->groups * job->channels * job->source_channel;
+    const int64_t start = (group * job->channels + channel) * job->source_channel;
+    int64_t r[3] = {0}, live = 0;
+    r[2] = tap % job->axis[2].taps;
+    r[1] = tap / job->axis[2].taps % job->axis[1].taps;
+    r[0] = tap / job->axis[2].taps / job->axis[1].taps;
+    for (int64_t t = 0; t < taps; t++, fc_job_next_tap(job, r)) {
+        int64_t reach;
+        const int64_t count = source_runs(p, m, r, runs, &reach);
+        if (!count)
+            continue;
+        const int64_t at = live * channels * m->row_lanes;
+        const fc_gather gather = {
+            .runs = runs, .count = count, .step = job->axis[2].step,
+            .rows = channels,
+            .safe = fc_safe_rows(all - start, reach, job->source_channel, channels),
+            .from = job->source + start * job->size, .from_row = job->source_channel,
+            .to = m->panel + at * job->size, .to_row = m->row_lanes,
+        };
+        job->kernels->gather(&gather);
+        m->a_tap[live] = fc_job_weight(job, r) + channel * job->weight_channel;
+        m->b_tap[live++] = at;
+    }
+    return live;
+}
+
+/* Put the tile's rows where they belong. */
+static void scatter(const plan *p, const member *m, int64_t group, int64_t row, int64_t rows)
+{
+    const fc_job *job = p->job;
+    for (int64_t i = 0; i < m->count; i++) {
+        const run *u = &m->runs[i];
+        int64_t to = ((u->image * job->groups + group) * job->rows + row) * job->out_row;
+        for (int a = 0; a < 3; a++)
+            to += (job->axis[a].place + u->at[a] * job->axis[a].place_step) * job->out_axis[a];
+        job->kernels->copy_rows(m->tile + u->lane * job->size, m->row_lanes,
+                                job->out + to * job->size, job->out_row,
+                                job->axis[2].place_step * job->out_axis[2], rows, u->length);
+    }
+}
+
+/* Rows row .. row + rows - 1 of one panel. */
+static void compute(const plan *p, member *m, int64_t group, int64_t row, int64_t rows)
+{
+    const fc_job *job = p->job;
+    const int64_t image_pixels = p->pixels / job->batch;
+    const int direct = fc_job_dense(job)
+        && m->first_pixel / image_pixels == (m->first_pixel + m->lanes - 1) / image_pixels;
+    const int64_t image = m->first_pixel / image_pixels;
+    const int64_t to = ((image * job->groups + group) * job->rows + row) * job->out_row
+        + m->first_pixel % image_pixels;
+    fc_gemm g = {
+        .m = rows, .n = m->lanes,
+        .a = job->weight + group * job->weight_group * job->size,
+        .a_row = p->rows + row, .a_tap = m->a_tap, .a_step = job->weight_channel,
+        .b = m->panel, .b_tap = m->b_tap, .b_step = m->row_lanes,
+        .c = direct ? job->out + to * job->size : m->tile,
+        .c_row = direct ? job->out_row : m->row_lanes,
+        .bias = job->bias ? job->bias + (group * job->rows + row) * job->size : 0,
+    };
+    for (int64_t c = 0; c == 0 || c < job->channels; c += p->channel_block)
+        for (int64_t t = 0; t == 0 || t < p->taps; t += p->tap_block) {
+            g.k = job->channels - c < p->channel_block ? job->channels - c : p->channel_block;
+            const int64_t taps = p->taps - t < p->tap_block ? p->taps - t : p->tap_block;
+            g.taps = g.k && taps ? gather_block(p, m, group, t, taps, c, g.k) : 0;
+            if (g.taps || !g.accumulate)
+                job->kernels->gemm(&g);
+            g.accumulate = 1;
+            g.bias = 0;
+        }
+    if (!direct)
+        scatter(p, m, group, row, rows);
+}
+
+static void body(void *context, int index, int team)
+{
+    const plan *p = context;
+    const fc_job *job = p->job;
+    char *scratch = p->scratch + index * p->stride;
+    member m = {.a_tap = (int64_t *)scratch, .b_tap = (int64_t *)scratch + p->tap_block};
+    m.panel = scratch + up(2 * p->tap_block * (int64_t)sizeof(int64_t), 64);
+    m.tile = m.panel + p->panel_bytes;
+    int64_t at, end;
+    fc_share(job->groups * p->panels * p->row_blocks, index, team, &at, &end);
+    while (at < end) {
+        const int64_t unit = at / p->row_blocks, first = at % p->row_blocks;
+        const int64_t blocks = p->row_blocks - first < end - at ? p->row_blocks - first : end - at;
+        const int64_t row = first * job->kernels->rows;
+        const int64_t rows = blocks * job->kernels->rows;
+        const int64_t panel = unit % p->panels;
+        m.first_pixel = panel * p->width;
+        m.lanes = panel == p->panels - 1 ? p->pixels - m.first_pixel : p->width;
+        m.row_lanes = up(m.lanes, job->kernels->lanes);
+        cut_runs(p, &m);
+        compute(p, &m, unit / p->panels, row, rows < job->rows - row ? rows : job->rows - row);
+        at += blocks;
+    }
+}
+
+int fc_conv_panels(const fc_job *job)
+{
+    plan p = {.job = job};
+    const int64_t lanes = job->kernels->lanes;
+    p.taps = job->axis[0].taps * job->axis[1].taps * job->axis[2].taps;
+    p.pixels = job->batch * job->axis[0].outputs * job->axis[1].outputs * job->axis[2].outputs;
+    if (!p.pixels || !job->rows)
+        return FC_OK;
+    /* Full panels, and a last one that takes up to one more vector before it is cut in two. */
+    p.width = job->kernels->width;
+    p.panels = p.pixels <= p.width + lanes ? 1 : (p.pixels - lanes + p.width - 1) / p.width;
+    p.row_blocks = (job->rows + job->kernels->rows - 1) / job->kernels->rows;
+    p.tap_block = p.taps < BLOCK ? p.taps : BLOCK;
+    const int64_t most = p.tap_block ? BLOCK / p.tap_block : job->channels;
+    const int64_t blocks = most ? (job->channels + most - 1) / most : 1;
+    p.channel_block = blocks ? (job->channels + blocks - 1) / blocks : 1;
+    p.channel_block += !p.channel_block;
+    p.tap_block += !p.tap_block;
+
+    const double flops = 2.0 * job->groups * job->rows * job->channels * p.taps * p.pixels;
+    const int team = fc_team_size(fc_useful_threads(job->threads, flops));
+    /* One row more of each than is used: the slack that gather may write. */
+    p.panel_bytes = up((p.tap_block * p.channel_block + 1) * (p.width + lanes) * job->size, 64);
+    p.stride = up(up(2 * p.tap_block * (int64_t)sizeof(int64_t), 64) + p.panel_bytes
+                  + (job->rows + 1) * (p.width + lanes) * job->size, 4096);
+    char *scratch = fc_arena_take(job->rows * sizeof(int64_t) + team * p.stride);
+    if (!scratch)
+        return FC_NO_MEMORY;
+    p.scratch = scratch;
+    int64_t *rows = (int64_t *)(scratch + team * p.stride);
+    for (int64_t i = 0; i < job->rows; i++)
+        rows[i] = i * job->weight_row;
+    p.rows = rows;
+    fc_parallel(team, body, &p);
+    fc_arena_give(scratch);
+    return FC_OK;
+}

@@ -1,0 +1,286 @@
+/* Direct convolution by planes.
+ *
+ * For few rows or few channels a panel costs more to gather than to use. Instead a box of the
+ * source is copied once, with its zero padding, and split into the phases of the stride: then
+ * every tap reads its cells in order, at a fixed distance from the output's place, and whole
+ * rows of outputs are computed from it in place (a few garbage lanes at each row's end).
+ *
+ *     planes (channels, slots of axis 0, 1, 2, reach of axis 0, 1, 2)
+ *     lane of output j = (j[0] * reach[1] + j[1]) * reach[2] + j[2]
+ *
+ * Work is divided over (image, group, box).
+ */
+#include <string.h>
+
+#include "arena.h"
+#include "conv_job.h"
+#include "parallel.h"
+
+/* Planes of a box stay in half of a Zen 4's L2, the tile of outputs in an eighth; a box is not
+ * cut below NARROW lanes. Constants, so that the choice of a way is the same on every ISA. */
+enum { PLANES_BYTES = 384 << 10, TILE_BYTES = 128 << 10, NARROW = 384 };
+
+/* Along one axis: tap r reads phase slot r % slots, `ahead(r)` cells of that phase further on. */
+typedef struct { int64_t box, boxes, slots, reach; } extent;
+
+typedef struct {
+    const fc_job *job;
+    extent e[3];
+    int64_t plane, planes;      /* elements of one slot's plane, of one channel's */
+    int64_t chunk;              /* rows (axis 1) computed at a time */
+    int64_t tile_row;           /* lanes of a row of the tile */
+    int64_t stride;             /* bytes of scratch a member */
+    const int64_t *rows, *taps_a, *taps_b;
+    char *scratch;
+} plan;
+
+typedef struct { int64_t image, group, begin[3], count[3]; } box;
+
+static int64_t up(int64_t count, int64_t multiple) { return (count + multiple - 1) / multiple * multiple; }
+
+static int64_t gcd(int64_t a, int64_t b) { return b ? gcd(b, a % b) : a; }
+
+/* Distance in cells of tap r from the first cell that any tap of output 0 reads. tap_step is
+ * negative only where step is 1. */
+static int64_t distance(const fc_axis *axis, int64_t r)
+{
+    return axis->tap_step < 0 ? (axis->taps - 1 - r) * -axis->tap_step : r * axis->tap_step;
+}
+
+static int64_t slots_of(const fc_axis *axis)
+{
+    const int64_t period = axis->step / gcd(axis->step, axis->tap_step < 0 ? 1 : axis->tap_step);
+    return axis->taps < period ? axis->taps : period;
+}
+
+/* Slot of tap r: the phases (r * tap_step) % step repeat with that period. */
+static int64_t slot_of(const fc_axis *axis, int64_t r) { return axis->step == 1 ? 0 : r % slots_of(axis); }
+
+static int64_t first_cell(const fc_axis *axis, int64_t output)
+{
+    const int64_t back = axis->tap_step < 0 ? (axis->taps - 1) * axis->tap_step : 0;
+    return output * axis->step + axis->offset + back;
+}
+
+/* The q of 0 .. count - 1 with at + q * step inside 0 .. cells - 1: first, and how many. */
+static int64_t inside(int64_t at, int64_t step, int64_t cells, int64_t count, int64_t *many)
+{
+    const fc_axis line = {.outputs = count, .cells = cells, .step = step, .offset = at};
+    return fc_axis_inside(&line, 0, many);
+}
+
+/* One phase plane of one channel at one z: rows of the source between zeros. */
+static void fill_rows(const plan *p, const char *source, int64_t left, char *to,
+                      const int64_t at[2], int64_t rows, int64_t width)
+{
+    const fc_job *job = p->job;
+    const fc_axis *y = &job->axis[1], *x = &job->axis[2];
+    int64_t many_y, many_x;
+    const int64_t q_y = inside(at[0], y->step, y->cells, rows, &many_y);
+    const int64_t q_x = inside(at[1], x->step, x->cells, width, &many_x);
+    if (!many_y || !many_x) {
+        memset(to, 0, rows * width * job->size);
+        return;
+    }
+    const int64_t start = (at[0] + q_y * y->step) * job->source_axis[1];
+    const int64_t from = at[1] + q_x * x->step;
+    fc_run runs[3];
+    int64_t count = 0;
+    if (q_x)
+        runs[count++] = (fc_run){0, -1, q_x};
+    runs[count++] = (fc_run){q_x, from, many_x};
+    if (q_x + many_x < width)
+        runs[count++] = (fc_run){q_x + many_x, -1, width - q_x - many_x};
+    const int64_t from_row = y->step * job->source_axis[1];
+    const fc_gather gather = {
+        .runs = runs, .count = count, .step = x->step, .rows = many_y,
+        .safe = fc_safe_rows(left - start, from + up(many_x, job->kernels->lanes) * x->step, from_row, many_y),
+        .from = source + start * job->size, .from_row = from_row,
+        .to = to + q_y * width * job->size, .to_row = width,
+    };
+    memset(to, 0, q_y * width * job->size);
+    job->kernels->gather(&gather);
+    memset(to + (q_y + many_y) * width * job->size, 0, (rows - q_y - many_y) * width * job->size);
+}
+
+/* The box's padded, phase-split copy of all channels. */
+static void fill(const plan *p, const box *b, char *planes)
+{
+    const fc_job *job = p->job;
+    const fc_axis *axis = job->axis;
+    const int64_t all = job->batch * job->groups * job->channels * job->source_channel;
+    const int64_t slots = p->e[0].slots * p->e[1].slots * p->e[2].slots;
+    for (int64_t c = 0; c < job->channels; c++)
+        for (int64_t s = 0; s < slots; s++) {
+            const int64_t slot[3] = {s / p->e[2].slots / p->e[1].slots,
+                                     s / p->e[2].slots % p->e[1].slots, s % p->e[2].slots};
+            int64_t at[3];
+            for (int a = 0; a < 3; a++)
+                at[a] = first_cell(&axis[a], b->begin[a])
+                    + (axis[a].step == 1 ? 0 : slot[a] * axis[a].tap_step % axis[a].step);
+            const int64_t channel = (b->image * job->groups + b->group) * job->channels + c;
+            char *to = planes + (c * p->planes + s * p->plane) * job->size;
+            const int64_t area = p->e[1].reach * p->e[2].reach * job->size;
+            for (int64_t q = 0; q < p->e[0].reach; q++, to += area) {
+                const int64_t z = at[0] + q * axis[0].step;
+                if (z < 0 || z >= axis[0].cells) {
+                    memset(to, 0, area);
+                    continue;
+                }
+                const int64_t start = channel * job->source_channel + z * job->source_axis[0];
+                fill_rows(p, job->source + start * job->size, all - start, to, at + 1,
+                          p->e[1].reach, p->e[2].reach);
+            }
+        }
+}
+
+/* Outputs [begin[0] + z, begin[1] + y .. + many) of the box, all rows of the group. */
+static void compute(const plan *p, const box *b, const char *planes, char *tile, int64_t z,
+                    int64_t y, int64_t many)
+{
+    const fc_job *job = p->job;
+    const int64_t width = p->e[2].reach;
+    int64_t to = (b->image * job->groups + b->group) * job->rows * job->out_row;
+    const int64_t at[3] = {b->begin[0] + z, b->begin[1] + y, b->begin[2]};
+    for (int a = 0; a < 3; a++)
+        to += (job->axis[a].place + at[a] * job->axis[a].place_step) * job->out_axis[a];
+    const int direct = many == 1 && job->axis[2].place_step == 1;
+    const fc_gemm g = {
+        .m = job->rows, .n = (many - 1) * width + b->count[2],
+        .taps = job->axis[0].taps * job->axis[1].taps * job->axis[2].taps, .k = job->channels,
+        .a = job->weight + b->group * job->weight_group * job->size,
+        .a_row = p->rows, .a_tap = p->taps_a, .a_step = job->weight_channel,
+        .b = planes + (z * p->e[1].reach + y) * width * job->size,
+        .b_tap = p->taps_b, .b_step = p->planes,
+        .c = direct ? job->out + to * job->size : tile, .c_row = direct ? job->out_row : p->tile_row,
+        .bias = job->bias ? job->bias + b->group * job->rows * job->size : 0,
+    };
+    job->kernels->gemm(&g);
+    for (int64_t i = 0; !direct && i < job->rows; i++)
+        job->kernels->copy_rows(tile + i * p->tile_row * job->size, width,
+                                job->out + (to + i * job->out_row) * job->size,
+                                job->axis[1].place_step * job->out_axis[1],
+                                job->axis[2].place_step, many, b->count[2]);
+}
+
+static void body(void *context, int index, int team)
+{
+    const plan *p = context;
+    const fc_job *job = p->job;
+    char *planes = p->scratch + index * p->stride;
+    char *tile = planes + up((job->channels * p->planes + 64) * job->size, 64);
+    const int64_t boxes = p->e[0].boxes * p->e[1].boxes * p->e[2].boxes;
+    int64_t item, end;
+    fc_share(job->batch * job->groups * boxes, index, team, &item, &end);
+    for (; item < end; item++) {
+        box b = {.image = item / boxes / job->groups, .group = item / boxes % job->groups};
+        int64_t rest = item % boxes;
+        for (int a = 2; a >= 0; a--) {
+            b.begin[a] = rest % p->e[a].boxes * p->e[a].box;
+            rest /= p->e[a].boxes;
+            const int64_t left = job->axis[a].outputs - b.begin[a];
+            b.count[a] = left < p->e[a].box ? left : p->e[a].box;
+        }
+        fill(p, &b, planes);
+        for (int64_t z = 0; z < b.count[0]; z++)
+            for (int64_t y = 0; y < b.count[1]; y += p->chunk)
+                compute(p, &b, planes, tile, z, y, b.count[1] - y < p->chunk ? b.count[1] - y : p->chunk);
+    }
+}
+
+static void set_box(plan *p, int a, int64_t box)
+{
+    const fc_axis *axis = &p->job->axis[a];
+    extent *e = &p->e[a];
+    e->boxes = (axis->outputs + box - 1) / box;
+    e->box = (axis->outputs + e->boxes - 1) / e->boxes;
+    e->slots = slots_of(axis);
+    e->reach = e->box + distance(axis, axis->tap_step < 0 ? 0 : axis->taps - 1) / axis->step;
+    p->plane = p->e[0].reach * p->e[1].reach * p->e[2].reach;
+    p->planes = p->plane * p->e[0].slots * p->e[1].slots * p->e[2].slots;
+}
+
+/* Halve the box, outer axes first, until its planes and one row of its tile fit, and until there
+ * is a box for every thread. */
+static void choose_boxes(plan *p, int threads)
+{
+    const fc_job *job = p->job;
+    for (int a = 0; a < 3; a++)
+        set_box(p, a, job->axis[a].outputs);
+    for (;;) {
+        const int64_t items = job->batch * job->groups * p->e[0].boxes * p->e[1].boxes * p->e[2].boxes;
+        const int large = job->channels * p->planes * job->size > PLANES_BYTES || items < threads
+            || job->rows * p->e[2].reach * job->size > 4 * TILE_BYTES;
+        if (large && p->e[0].box > 1)
+            set_box(p, 0, (p->e[0].box + 1) / 2);
+        else if (large && p->e[1].box > 1)
+            set_box(p, 1, (p->e[1].box + 1) / 2);
+        else if (large && p->e[2].box > NARROW)
+            set_box(p, 2, (p->e[2].box + 1) / 2);
+        else
+            return;
+    }
+}
+
+static void list_taps(const fc_job *job, const plan *p, int64_t *a, int64_t *b)
+{
+    const int64_t taps = job->axis[0].taps * job->axis[1].taps * job->axis[2].taps;
+    int64_t r[3] = {0};
+    for (int64_t t = 0; t < taps; t++, fc_job_next_tap(job, r)) {
+        int64_t slot = 0, ahead = 0;
+        for (int i = 0; i < 3; i++) {
+            slot = slot * p->e[i].slots + slot_of(&job->axis[i], r[i]);
+            ahead = ahead * p->e[i].reach + distance(&job->axis[i], r[i]) / job->axis[i].step;
+        }
+        a[t] = fc_job_weight(job, r);
+        b[t] = slot * p->plane + ahead;
+    }
+}
+
+int fc_conv_planes(const fc_job *job)
+{
+    plan p = {.job = job};
+    const int64_t taps = job->axis[0].taps * job->axis[1].taps * job->axis[2].taps;
+    const double flops = 2.0 * job->batch * job->groups * job->rows * job->channels * taps
+        * job->axis[0].outputs * job->axis[1].outputs * job->axis[2].outputs;
+    if (!job->rows || !job->batch || !job->axis[0].outputs || !job->axis[1].outputs || !job->axis[2].outputs)
+        return FC_OK;
+    /* Copying counts too: a plane costs as much as some 16 products. */
+    const int team = fc_team_size(fc_useful_threads(job->threads, flops * (1 + 16.0 / (taps * job->rows))));
+    choose_boxes(&p, team);
+    const int64_t fit = TILE_BYTES / (job->rows * p.e[2].reach * job->size);
+    p.chunk = fit < 1 ? 1 : fit < p.e[1].box ? fit : p.e[1].box;
+    p.tile_row = up(p.chunk * p.e[2].reach, job->kernels->lanes);
+    p.stride = up(up((job->channels * p.planes + 64) * job->size, 64) + job->rows * p.tile_row * job->size, 4096);
+    char *scratch = fc_arena_take(team * p.stride + (job->rows + 2 * taps) * sizeof(int64_t));
+    if (!scratch)
+        return FC_NO_MEMORY;
+    p.scratch = scratch;
+    int64_t *table = (int64_t *)(scratch + team * p.stride);
+    for (int64_t i = 0; i < job->rows; i++)
+        table[i] = i * job->weight_row;
+    list_taps(job, &p, table + job->rows, table + job->rows + taps);
+    p.rows = table, p.taps_a = table + job->rows, p.taps_b = p.taps_a + taps;
+    fc_parallel(team, body, &p);
+    fc_arena_give(scratch);
+    return FC_OK;
+}
+
+/* Cycles per vector-width of pixels on one Zen 4 core, measured constants: gathering a panel row
+ * of 48 lanes costs 10, a row of a plane or of the tile 12, an FMA 1. */
+int fc_conv_planes_pay(const fc_job *job)
+{
+    const fc_axis *x = &job->axis[2];
+    const double taps = (double)job->axis[0].taps * job->axis[1].taps * x->taps;
+    if (!taps || !job->channels)
+        return 0;
+    plan p = {.job = job};
+    choose_boxes(&p, 1);
+    if (job->channels * p.planes * job->size > 2 * PLANES_BYTES)
+        return 0;
+    const double outputs = (double)p.e[0].box * p.e[1].box * p.e[2].box;
+    const double products = 3 * taps * job->channels * job->rows;
+    const double waste = (double)p.e[2].reach / p.e[2].box;
+    const double fill = 12 * job->channels * (double)p.planes / outputs;
+    return fill + 12 * job->rows + products * waste < 10 * taps * job->channels + 3 * job->rows + products;
+}
