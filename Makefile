@@ -73,14 +73,14 @@ $(venv)/extra-%: pyproject.toml | $(venv)/created
 
 build/sdist/made: $(built_from) $(python_files) $(wildcard tests/*) README.md | $(venv)/extra-dist
 	rm -rf $(@D)
-	$(bin)/python -m build --sdist --outdir $(@D) .
+	$(bin)/python -m build --sdist --outdir $(@D) . > /dev/null
 	touch $@
 
 
 # The extension with the sanitizers in it, in an environment of its own. Python must load their
 # run-time library first, and leaks are not looked for: CPython itself leaves some at exit.
 
-sanitizers := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g -O1
+sanitizers := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g -O1 -DFC_SANITIZE
 ifneq (,$(findstring clang,$(shell $(CC) --version)))
 sanitizers += -shared-libasan
 asan = $(shell $(CC) -print-file-name=libclang_rt.asan-$(shell uname -m).so)
@@ -106,7 +106,7 @@ build/sanitize/installed: build/sdist/made $(venv)/compiler
 check-dist: build/sdist/made
 	rm -rf build/dist && mkdir -p build/dist
 	tar xf build/sdist/*.tar.gz -C build/dist --strip-components=1
-	cd build/dist && $(bin)/python -m build --wheel --outdir wheel .
+	cd build/dist && $(bin)/python -m build --wheel --outdir wheel . > /dev/null
 	rm -rf build/dist/fastconv build/dist/build
 	$(PYTHON) -m venv build/dist/venv
 	build/dist/venv/bin/pip install --quiet "$$(echo build/dist/wheel/*.whl)[test]"
