@@ -63,10 +63,43 @@ typedef struct {
     int64_t to_row;
 } fc_gather;
 
+/* The gated cell behind its products, for `rows` sequences and `count` states:
+ *
+ *     c = sigmoid(s + b_c);  u_tape = u + b_x;  h = c * h_prev + (1 - c) * u_tape
+ *
+ * s and u in rows s_row apart; h, c_tape, u_tape (both NULL: no tape) h_row apart. */
+typedef struct {
+    int64_t rows, count;
+    const void *s, *u;
+    int64_t s_row;
+    const void *b_c, *b_x;   /* (count) */
+    const void *h_prev;
+    int64_t prev_row;
+    void *h, *c_tape, *u_tape;
+    int64_t h_row;
+} fc_gate;
+
+/* And back: with dh = carry + grad_h,
+ *
+ *     du = dh * (1 - c);  ds = dh * (h_prev - u) * c * (1 - c);  carry = dh * c
+ *
+ * everything but carry and h_prev in rows h_row apart. */
+typedef struct {
+    int64_t rows, count;
+    void *carry;
+    int64_t carry_row;
+    const void *h_prev;
+    int64_t prev_row;
+    const void *grad_h, *c_tape, *u_tape;
+    void *ds, *du;
+    int64_t h_row;
+} fc_gate_back;
+
 typedef struct {
     int64_t lanes;   /* of one vector */
     int64_t rows;    /* of the register tile at its widest: worth making m a multiple */
     int64_t width;   /* lanes of the register tile, for m >= rows: worth cutting n into */
+    int64_t width_4, width_2;   /* the same for m <= 4 and m <= 2 */
     void (*gemm)(const fc_gemm *);
     void (*gather)(const fc_gather *);
     /* to[row * to_row + i * to_step] = from[row * from_row + i], i < length; nothing else */
@@ -77,6 +110,17 @@ typedef struct {
     /* y[i] = exp(x[i]), 1 / (1 + exp(-x[i])), i < count, at most 2 ulp off; y may be x */
     void (*exp)(const void *x, void *y, int64_t count);
     void (*sigmoid)(const void *x, void *y, int64_t count);
+    /* One panel of gemm's operands: to[p * width + j] = row[p][column + j], j < count <= width,
+     * p < rows; and, from a matrix that lies the other way, from[j * from_row + p], p < k. What
+     * lies between count and width stays as it is. */
+    void (*pack_rows)(const void *const *row, int64_t rows, int64_t column, int64_t count,
+                      int64_t width, void *to);
+    void (*pack_transposed)(const void *from, int64_t from_row, int64_t count, int64_t k,
+                            int64_t width, void *to);
+    /* sum[j] = row[0][j] + row[1][j] + ..., j < count; sum may be one of the rows */
+    void (*sum_rows)(const void *const *row, int64_t rows, int64_t count, void *sum);
+    void (*gate)(const fc_gate *);
+    void (*gate_back)(const fc_gate_back *);
 } fc_kernels;
 
 extern const fc_kernels fc_kernels_f32_avx512, fc_kernels_f64_avx512;
