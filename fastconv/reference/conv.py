@@ -28,12 +28,22 @@ class ConvGrads(NamedTuple):
     bias: np.ndarray | None
 
 
-def conv(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, *,
-         algorithm="auto", out=None):
+def conv(
+    input,
+    weight,
+    bias=None,
+    stride=1,
+    padding=0,
+    dilation=1,
+    groups=1,
+    *,
+    algorithm="auto",
+    out=None,
+):
     """y = b + W x; whatever ``algorithm`` says, by one matrix product over the columns."""
     x, w, b = _arrays(input, weight, bias)
     s, pads, d = _geometry(x, w, stride, padding, dilation)
-    o = conv_output_shape(x.shape, w.shape, s, pads, d)[-len(s):]
+    o = conv_output_shape(x.shape, w.shape, s, pads, d)[-len(s) :]
 
     y = _forward(_batched(x, w), w, s, pads, d, groups, o)
     if b is not None:
@@ -41,8 +51,18 @@ def conv(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, *,
     return _result(y if x.ndim == w.ndim else y[0], out)
 
 
-def conv_backward(grad_output, input, weight, stride=1, padding=0, dilation=1, groups=1, *,
-                  output_mask=(True, True, True), algorithm="auto"):
+def conv_backward(
+    grad_output,
+    input,
+    weight,
+    stride=1,
+    padding=0,
+    dilation=1,
+    groups=1,
+    *,
+    output_mask=(True, True, True),
+    algorithm="auto",
+):
     """The gradients of the loss with respect to x, W and b, from dy."""
     dy, x, w = _arrays(grad_output, input, weight)
     s, pads, d = _geometry(x, w, stride, padding, dilation)
@@ -58,15 +78,14 @@ def conv_backward(grad_output, input, weight, stride=1, padding=0, dilation=1, g
     return ConvGrads(dx, dw, db)
 
 
-def conv_transpose(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1,
-                   dilation=1):
+def conv_transpose(
+    input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1
+):
     """The map from dy to dx of the convolution with this weight (C, F / groups, \\*kernel)."""
     x, w, b = _arrays(input, weight, bias)
     s, pads, d = _geometry(x, w, stride, padding, dilation)
-    o = tuple((n - 1) * s_ - before - after + d_ * (k - 1) + extra + 1
-              for n, s_, (before, after), d_, k, extra in zip(
-                  x.shape[-len(s):], s, pads, d, w.shape[2:],
-                  _per_axis(output_padding, len(s)), strict=True))
+    length, kernel = np.array(x.shape[-len(s) :]), np.array(w.shape[2:])
+    o = (length - 1) * s - pads.sum(axis=1) + d * (kernel - 1) + output_padding + 1
 
     y = _grad_input(_batched(x, w), w, s, pads, d, groups, o)
     if b is not None:
@@ -74,8 +93,18 @@ def conv_transpose(input, weight, bias=None, stride=1, padding=0, output_padding
     return y if x.ndim == w.ndim else y[0]
 
 
-def conv_transpose_backward(grad_output, input, weight, stride=1, padding=0, output_padding=0,
-                            groups=1, dilation=1, *, output_mask=(True, True, True)):
+def conv_transpose_backward(
+    grad_output,
+    input,
+    weight,
+    stride=1,
+    padding=0,
+    output_padding=0,
+    groups=1,
+    dilation=1,
+    *,
+    output_mask=(True, True, True),
+):
     """Its gradients: of the input the convolution itself, of the weight with dy and x exchanged."""
     dy, x, w = _arrays(grad_output, input, weight)
     s, pads, d = _geometry(x, w, stride, padding, dilation)
@@ -94,27 +123,27 @@ def conv_transpose_backward(grad_output, input, weight, stride=1, padding=0, out
 def conv_output_shape(input_shape, weight_shape, stride=1, padding=0, dilation=1):
     """([N,] F, \\*O) with O = floor((L + before + after - d (K - 1) - 1) / s) + 1."""
     rank = len(weight_shape) - 2
-    length, kernel = input_shape[-rank:], weight_shape[2:]
+    length, kernel = np.array(input_shape[-rank:]), np.array(weight_shape[2:])
     s, d = _per_axis(stride, rank), _per_axis(dilation, rank)
-    spatial = tuple(
-        (n + before + after - d_ * (k - 1) - 1) // s_ + 1
-        for n, (before, after), d_, k, s_ in zip(
-            length, _pads(padding, length, kernel, s, d), d, kernel, s, strict=True))
-    return (*input_shape[:-rank - 1], weight_shape[0], *spatial)
+    pads = _pads(padding, length, kernel, s, d)
+    o = (length + pads.sum(axis=1) - d * (kernel - 1) - 1) // s + 1
+    return (*input_shape[: -rank - 1], weight_shape[0], *o.tolist())
 
 
 conv1d = conv2d = conv3d = conv
 conv1d_backward = conv2d_backward = conv3d_backward = conv_backward
 conv_transpose1d = conv_transpose2d = conv_transpose3d = conv_transpose
 conv_transpose1d_backward = conv_transpose2d_backward = conv_transpose3d_backward = (
-    conv_transpose_backward)
+    conv_transpose_backward
+)
 
 
-# The three sums. x (N, C, *L), w (F, C / G, *K), dy (N, F, *O).
+# The three sums. x (N, C, *L), w (F, C / G, *K), dy (N, F, *O); s, d (rank), pads (rank, 2).
+
 
 def _forward(x, w, s, pads, d, groups, o):
     """y[f, o] = sum over c, r of W[f, c, r] x[c, o s + r d - p]: W cols."""
-    n, f = len(x), w.shape[0]
+    n, f = len(x), len(w)
     cols = _columns(x, w.shape[2:], s, pads, d, groups, o)
     y = w.reshape(groups, f // groups, prod(w.shape[1:])) @ cols
     return y.reshape(n, f, *o)
@@ -131,20 +160,17 @@ def _grad_weight(dy, x, s, pads, d, groups, shape):
 def _grad_input(dy, w, s, pads, d, groups, length):
     """dx[c, i] = sum over f, o, r with o s + r d - p = i of dy[f, o] W[f, c, r]: W^T dy."""
     n, f, *o = dy.shape
-    c, kernel = w.shape[1] * groups, w.shape[2:]
+    _, c, *kernel = w.shape
     w = w.reshape(groups, f // groups, prod(w.shape[1:]))
     cols = w.swapaxes(-1, -2) @ dy.reshape(n, groups, f // groups, prod(o))
-    cols = cols.reshape(n, c, *kernel, *o)
+    cols = cols.reshape(n, groups * c, *kernel, *o)
 
-    padded = np.zeros((n, c, *(before + size + after + s_ for size, (before, after), s_ in zip(
-        length, pads, s, strict=True))), cols.dtype)
-    for r in np.ndindex(kernel):
-        places = tuple(slice(r_ * d_, r_ * d_ + (o_ - 1) * s_ + 1, s_)
-                       for r_, d_, o_, s_ in zip(r, d, o, s, strict=True))
-        padded[:, :, *places] += cols[:, :, *r]
-    inside = tuple(slice(before, before + size)
-                   for size, (before, _) in zip(length, pads, strict=True))
-    return np.ascontiguousarray(padded[:, :, *inside])
+    before, after = pads.T
+    reached = d * np.subtract(kernel, 1) + s * np.subtract(o, 1) + 1
+    padded = np.zeros((n, groups * c, *np.maximum(before + length + after, reached)), cols.dtype)
+    for r in np.ndindex(*kernel):
+        padded[:, :, *_slices(r * d, o, s)] += cols[:, :, *r]
+    return np.ascontiguousarray(padded[:, :, *_slices(before, length, 1)])
 
 
 def _grad_bias(dy):
@@ -154,18 +180,24 @@ def _grad_bias(dy):
 
 def _columns(x, kernel, s, pads, d, groups, o):
     """cols[n, g, (c, r), o] = x[n, g, c, o s + r d - p], zero outside the image."""
-    rank = len(kernel)
+    n, c, *length = x.shape
+    axes = range(2, 2 + len(length))
     x = np.pad(x, [(0, 0), (0, 0), *pads])
-    windows = sliding_window_view(  # (N, C, every start, every offset)
-        x, [d_ * (k - 1) + 1 for d_, k in zip(d, kernel, strict=True)], tuple(range(2, 2 + rank)))
-    windows = windows[:, :, *(slice(0, (o_ - 1) * s_ + 1, s_) for o_, s_ in zip(o, s, strict=True)),
-                      *(slice(None, None, d_) for d_ in d)]
-    n, c, *_ = windows.shape  # (N, C, *O, *K)
-    windows = np.moveaxis(windows, range(2, 2 + rank), range(2 + rank, 2 + 2 * rank))
+    # (N, C, every start, every cell from there) -> (N, C, *O, *K) -> (N, C, *K, *O)
+    windows = sliding_window_view(x, d * np.subtract(kernel, 1) + 1, axes)
+    windows = windows[:, :, *_slices(0, o, s), *_slices(0, kernel, d)]
+    windows = np.moveaxis(windows, axes, range(-len(o), 0))
     return windows.reshape(n, groups, c // groups * prod(kernel), prod(o))
 
 
+def _slices(start, count, step):
+    """One for each axis: `count` cells from `start`, `step` apart."""
+    stop = start + np.subtract(count, 1) * step + 1
+    return tuple(map(slice, *np.broadcast_arrays(start, stop, step)))
+
+
 # Arguments.
+
 
 def _arrays(*arrays):
     """All of one floating dtype, None left alone."""
@@ -181,25 +213,25 @@ def _batched(array, weight):
 
 
 def _per_axis(value, rank):
-    return (value,) * rank if np.ndim(value) == 0 else tuple(value)
+    return np.broadcast_to(value, rank)
 
 
 def _geometry(x, w, stride, padding, dilation):
     """Stride, (before, after) and dilation, one for each spatial axis."""
     rank = w.ndim - 2
     s, d = _per_axis(stride, rank), _per_axis(dilation, rank)
-    return s, _pads(padding, x.shape[-rank:], w.shape[2:], s, d), d
+    return s, _pads(padding, np.array(x.shape[-rank:]), np.array(w.shape[2:]), s, d), d
 
 
 def _pads(padding, length, kernel, s, d):
-    if padding == "valid":
-        padding = 0
-    if padding == "same":  # O = ceil(L / s), the odd cell after
-        total = [max((-(-n // s_) - 1) * s_ + d_ * (k - 1) + 1 - n, 0)
-                 for n, s_, d_, k in zip(length, s, d, kernel, strict=True)]
-        return tuple((t // 2, t - t // 2) for t in total)
-    return tuple((p, p) if np.ndim(p) == 0 else tuple(p)
-                 for p in _per_axis(padding, len(length)))
+    """(before, after) for each axis."""
+    if isinstance(padding, str):
+        o = -(-length // s)  # "same": ceil(L / s), the odd cell after
+        total = np.maximum((o - 1) * s + d * (kernel - 1) + 1 - length, 0) * (padding == "same")
+        return np.stack([total // 2, total - total // 2], axis=1)
+    if np.ndim(padding) == 1:  # one for each axis
+        padding = np.reshape(padding, (-1, 1))
+    return np.broadcast_to(padding, (len(length), 2))
 
 
 def _result(y, out):

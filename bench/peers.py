@@ -1,0 +1,229 @@
+"""How each library is called.
+
+A peer is a class with one method for each kind of row that it can do:
+
+    conv(row, which, *operands) -> a function without arguments that does the row's work once,
+                                   all of it, and returns the results (one array, or several);
+                                   None where the peer has no such pass
+
+What such a function does is the whole call as a user of that library writes it; what the user
+would do once beforehand (compiling, moving operands into the library's own arrays) is done here.
+`serve` is the process in which a peer lives.
+"""
+
+import os
+import time
+
+SAMPLE_SECONDS = 0.02  # each sample's work lasts at least so long
+
+
+class Fastconv:
+    def __init__(self, threads):
+        import fastconv
+
+        self.fc = fastconv
+        fastconv.set_num_threads(threads)
+
+    def conv(self, row, which, x, w, dy):
+        s, p, d, g = row.stride, row.padding, row.dilation, row.groups
+        if which == "prepared":
+            prepared = self.fc.prepare_conv(w, None, s, p, d, g, input_shape=x.shape)
+            return lambda: prepared(x)
+        if which == "forward":
+            conv = getattr(self.fc, f"conv{row.rank}d")
+            return lambda: conv(x, w, None, s, p, d, g)
+        backward = getattr(self.fc, f"conv{row.rank}d_backward")
+        return lambda: backward(dy, x, w, s, p, d, g, output_mask=(True, True, False))[:2]
+
+
+class Reference:
+    """fastconv.reference: what a NumPy user writes."""
+
+    LARGEST_COLUMNS = 2e9  # bytes; longconv.k512 would need 4.5e9
+
+    def __init__(self, threads):
+        import threadpoolctl
+
+        import fastconv.reference
+
+        self.limits = threadpoolctl.threadpool_limits(threads)
+        self.reference = fastconv.reference
+
+    def conv(self, row, which, x, w, dy):
+        s, p, d, g = row.stride, row.padding, row.dilation, row.groups
+        columns = row.flops("forward") / 2 / w.shape[0] * g * x.itemsize
+        if which == "prepared" or columns > self.LARGEST_COLUMNS:
+            return None
+        if which == "forward":
+            conv = getattr(self.reference, f"conv{row.rank}d")
+            return lambda: conv(x, w, None, s, p, d, g)
+        backward = getattr(self.reference, f"conv{row.rank}d_backward")
+        return lambda: backward(dy, x, w, s, p, d, g, output_mask=(True, True, False))[:2]
+
+
+class Torch:
+    def __init__(self, threads):
+        import torch
+
+        self.torch = torch
+        torch.set_num_threads(threads)
+        torch.set_grad_enabled(False)
+
+    def conv(self, row, which, x, w, dy):
+        x, w, dy = map(self.torch.from_numpy, (x, w, dy))
+        s, p, d, g = row.stride, row.padding, row.dilation, row.groups
+        if which == "prepared":
+            return None
+        if which == "forward":
+            conv = getattr(self.torch.nn.functional, f"conv{row.rank}d")
+            return lambda: conv(x, w, None, s, p, d, g)
+        backward = self.torch.ops.aten.convolution_backward
+        each, zero, mask = [1] * row.rank, [0] * row.rank, [True, True, False]
+        s, p, d = ([value * one for one in each] for value in (s, p, d))
+        return lambda: backward(dy, x, w, None, s, p, d, False, zero, g, mask)[:2]
+
+
+class Jax:
+    def __init__(self, threads):
+        # Its pool has a thread for each core that the process may use: `serve` sees to that.
+        os.environ["JAX_PLATFORMS"] = "cpu"
+        import jax
+
+        jax.config.update("jax_enable_x64", True)
+        self.jax = jax
+
+    def conv(self, row, which, x, w, dy):
+        jax = self.jax
+        if which == "prepared":
+            return None
+
+        def conv(x, w):
+            return jax.lax.conv_general_dilated(
+                x,
+                w,
+                [row.stride] * row.rank,
+                [(row.padding, row.padding)] * row.rank,
+                rhs_dilation=[row.dilation] * row.rank,
+                feature_group_count=row.groups,
+            )
+
+        if which == "forward":
+            return self.compiled(conv, x, w)
+        return self.compiled(lambda x, w, dy: jax.vjp(conv, x, w)[1](dy), x, w, dy)
+
+    def compiled(self, function, *operands):
+        jax = self.jax
+        operands = [jax.device_put(operand) for operand in operands]
+        function = jax.jit(function).lower(*operands).compile()
+        return lambda: jax.block_until_ready(function(*operands))
+
+
+class Onnxruntime:
+    """Weights are constants of the model, prepared when the session is made."""
+
+    def __init__(self, threads):
+        import onnxruntime
+
+        self.ort = onnxruntime
+        self.options = onnxruntime.SessionOptions()
+        self.options.intra_op_num_threads = threads
+        self.options.inter_op_num_threads = 1
+
+    def conv(self, row, which, x, w, dy):
+        if which != "prepared":
+            return None
+        from onnx import helper, numpy_helper
+
+        number = helper.np_dtype_to_tensor_dtype(x.dtype)
+        node = helper.make_node(
+            "Conv",
+            ["x", "w"],
+            ["y"],
+            group=row.groups,
+            strides=[row.stride] * row.rank,
+            pads=[row.padding] * 2 * row.rank,
+            dilations=[row.dilation] * row.rank,
+        )
+        graph = helper.make_graph(
+            [node],
+            row.name,
+            [helper.make_tensor_value_info("x", number, x.shape)],
+            [helper.make_tensor_value_info("y", number, dy.shape)],
+            [numpy_helper.from_array(w, "w")],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        try:
+            session = self.ort.InferenceSession(
+                model.SerializeToString(), self.options, providers=["CPUExecutionProvider"]
+            )
+        except self.ort.capi.onnxruntime_pybind11_state.NotImplemented:  # float64 has no kernel
+            return None
+        return lambda: session.run(None, {"x": x})[0]
+
+
+PEERS = {
+    "fastconv": Fastconv,
+    "reference": Reference,
+    "torch": Torch,
+    "jax": Jax,
+    "onnxruntime": Onnxruntime,
+}
+
+
+def serve(connection, peer, threads):
+    """Answer requests until the other end closes: a method of Worker and its arguments."""
+    worker = Worker(peer, threads)
+    while True:
+        try:
+            method, *arguments = connection.recv()
+        except EOFError:
+            return
+        connection.send(getattr(worker, method)(*arguments))
+
+
+class Worker:
+    """One peer on its own cores, and the row it is busy with."""
+
+    def __init__(self, peer, threads):
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+        self.peer = PEERS[peer](threads)
+        self.call = None
+
+    def prepare(self, row, which, dtype):
+        """Make `row` the one to be timed; False where the peer cannot do it."""
+        function = getattr(self.peer, row.kind, None)
+        self.call = function and function(row, which, *row.operands(dtype))
+        if not self.call:
+            return False
+        self.call()  # pays for what the first call alone does
+        self.calls = 1
+        while self.time() * self.calls < SAMPLE_SECONDS:
+            self.calls *= 2
+        return True
+
+    def time(self):
+        """One sample: seconds a call, the mean over as many calls as fill SAMPLE_SECONDS."""
+        call = self.call
+        call()  # warms the caches that the other side has used meanwhile
+        start = time.perf_counter()
+        for _ in range(self.calls):
+            call()
+        return (time.perf_counter() - start) / self.calls
+
+    def results(self):
+        """What the row computes, as NumPy arrays."""
+        import numpy as np
+
+        results = self.call()
+        results = results if isinstance(results, list | tuple) else [results]
+        return [np.asarray(result) for result in results]
+
+    def scratch(self):
+        """Bytes of scratch memory that one call of ours needs; None for anybody else's."""
+        if not isinstance(self.peer, Fastconv):
+            return None
+        core = self.peer.fc._core
+        core.clear_scratch()
+        self.call()
+        return core.clear_scratch()

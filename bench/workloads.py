@@ -1,0 +1,91 @@
+"""What is measured: named rows, each with its operands and the operations they cost.
+
+A row has a `kind` (which function of peers.py knows how to call it), `passes`, `operands(dtype)`
+and `flops(pass)`. Operations are counted as the plain sum of products would need them, taps in
+the padding included, whatever an algorithm saves.
+"""
+
+import math
+import zlib
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Conv:
+    """One convolution: y = W x, or the gradients of x and W from dy. No bias.
+
+    "prepared" is the forward pass with whatever depends on the weight alone done beforehand.
+    """
+
+    name: str
+    input: tuple[int, ...]  # (N, C, *spatial)
+    weight: tuple[int, ...]  # (F, C / groups, *kernel)
+    stride: int = 1
+    padding: int = 0
+    dilation: int = 1
+    groups: int = 1
+
+    kind: ClassVar[str] = "conv"
+    passes: ClassVar[tuple[str, ...]] = ("forward", "prepared", "backward")
+
+    @property
+    def rank(self):
+        return len(self.weight) - 2
+
+    @property
+    def output(self):
+        return (
+            self.input[0],
+            self.weight[0],
+            *(
+                (n + 2 * self.padding - self.dilation * (k - 1) - 1) // self.stride + 1
+                for n, k in zip(self.input[2:], self.weight[2:], strict=True)
+            ),
+        )
+
+    def operands(self, dtype):
+        """x, w, dy: the same numbers in every process."""
+        random = np.random.default_rng(zlib.crc32(self.name.encode()))
+        return [
+            random.standard_normal(shape).astype(dtype)
+            for shape in (self.input, self.weight, self.output)
+        ]
+
+    def flops(self, which):
+        once = 2 * math.prod(self.output) * math.prod(self.weight[1:])
+        return 2 * once if which == "backward" else once
+
+
+# fmt: off
+CONV = [
+    # name                        input              weight               stride, padding, ...
+    Conv("resnet.conv1",         (1, 3, 224, 224),   (64, 3, 7, 7),       2, 3),
+    Conv("resnet.l1.3x3",        (1, 64, 56, 56),    (64, 64, 3, 3),      1, 1),
+    Conv("resnet.l2.3x3",        (1, 128, 28, 28),   (128, 128, 3, 3),    1, 1),
+    Conv("resnet.l3.3x3",        (1, 256, 14, 14),   (256, 256, 3, 3),    1, 1),
+    Conv("resnet.l4.3x3",        (1, 512, 7, 7),     (512, 512, 3, 3),    1, 1),
+    Conv("resnet.l1.3x3.b8",     (8, 64, 56, 56),    (64, 64, 3, 3),      1, 1),
+    Conv("resnet.l3.3x3.b8",     (8, 256, 14, 14),   (256, 256, 3, 3),    1, 1),
+    Conv("resnet.1x1.expand",    (1, 64, 56, 56),    (256, 64, 1, 1)),
+    Conv("resnet.1x1.reduce",    (1, 1024, 14, 14),  (256, 1024, 1, 1)),
+    Conv("resnet.1x1.s2",        (1, 256, 56, 56),   (512, 256, 1, 1),    2),
+    Conv("deeplab.atrous12",     (1, 512, 33, 33),   (256, 512, 3, 3),    1, 12, 12),
+    Conv("dilated2",             (4, 64, 32, 32),    (64, 64, 3, 3),      1, 2, 2),
+    Conv("strided2.dilated2",    (4, 64, 32, 32),    (64, 64, 3, 3),      2, 2, 2),
+    Conv("mobilenet.dw3x3",      (1, 192, 28, 28),   (192, 1, 3, 3),      1, 1, 1, 192),
+    Conv("mobilenet.dw3x3.s2",   (1, 144, 56, 56),   (144, 1, 3, 3),      2, 1, 1, 144),
+    Conv("convnext.dw7x7",       (1, 192, 28, 28),   (192, 1, 7, 7),      1, 3, 1, 192),
+    Conv("digits.small",         (64, 1, 28, 28),    (8, 1, 3, 3),        1, 1),
+    Conv("tcn.d8",               (8, 64, 1024),      (64, 64, 3),         1, 8, 8),
+    Conv("wavenet.d64",          (1, 128, 16000),    (256, 128, 2),       1, 0, 64),
+    Conv("whisper.stem.s2",      (1, 384, 3000),     (384, 384, 3),       2, 1),
+    Conv("longconv.k512",        (4, 64, 8192),      (64, 1, 512),        1, 511, 1, 64),
+    Conv("c3d.3x3x3",            (1, 64, 8, 28, 28), (128, 64, 3, 3, 3),  1, 1),
+    Conv("seed.1d",              (1, 7, 11),         (1, 7, 3),           2),
+]
+# fmt: on
+
+ROWS = {row.name: row for row in CONV}
