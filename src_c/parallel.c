@@ -15,11 +15,12 @@
 
 /* A forked child has none of its parent's OpenMP threads, and libgomp waits for them for ever:
  * a child of a process that had a team stays on one thread. */
+#ifdef _OPENMP
 static atomic_int had_team, forked;
-
-#if defined(_OPENMP) && !defined(_WIN32)
+#ifndef _WIN32
 static void in_child(void) { if (had_team) forked = 1; }
 __attribute__((constructor)) static void watch_forks(void) { pthread_atfork(0, 0, in_child); }
+#endif
 #endif
 
 const char *fc_openmp_runtime(void)
