@@ -86,7 +86,7 @@ def gnu_flags():
 
 
 def clang_cl_flags():
-    return ["/O2", "/clang:-O3", "/clang:-std=gnu11", "-Wall", "-Wextra", "-Wno-unused-command-line-argument"]
+    return ["/O2", "/clang:-O3", "/clang:-std=gnu11", "-Wall", "-Wextra"]
 
 
 def use_clang_cl(compiler):
@@ -124,8 +124,13 @@ core = Extension(
     "fastconv._core",
     sources=["fastconv/_core.pyx", *sorted(glob.glob("src_c/*.c"))],
     include_dirs=["src_c", numpy.get_include()],
-    depends=sorted(glob.glob("src_c/*.h") + glob.glob("src_c/*.inc") + glob.glob("fastconv/*.pxi")),
-    define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION")],
+    depends=sorted(
+        glob.glob("src_c/*.h") + glob.glob("src_c/*.inc") + glob.glob("fastconv/*.pxi")
+    ),
+    define_macros=[
+        ("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
+        ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION"),
+    ],
 )
 
 setup(ext_modules=[core], cmdclass={"build_ext": BuildCore})

@@ -1,12 +1,49 @@
 """Fast convolutions and recurrent layers for NumPy, forward and backward, on the CPU."""
 
+from . import jacobian, reference
+from .conv import (
+    ConvGrads,
+    PreparedConv,
+    conv1d,
+    conv1d_backward,
+    conv2d,
+    conv2d_backward,
+    conv3d,
+    conv3d_backward,
+    conv_output_shape,
+    conv_transpose1d,
+    conv_transpose1d_backward,
+    conv_transpose2d,
+    conv_transpose2d_backward,
+    conv_transpose3d,
+    conv_transpose3d_backward,
+    prepare_conv,
+)
 from .threads import get_num_threads, num_threads, set_num_threads, show_config
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "ConvGrads",
+    "PreparedConv",
+    "conv1d",
+    "conv1d_backward",
+    "conv2d",
+    "conv2d_backward",
+    "conv3d",
+    "conv3d_backward",
+    "conv_output_shape",
+    "conv_transpose1d",
+    "conv_transpose1d_backward",
+    "conv_transpose2d",
+    "conv_transpose2d_backward",
+    "conv_transpose3d",
+    "conv_transpose3d_backward",
     "get_num_threads",
+    "jacobian",
     "num_threads",
+    "prepare_conv",
+    "reference",
     "set_num_threads",
     "show_config",
 ]

@@ -160,3 +160,6 @@ def _start():
 
 
 _start()
+
+
+include "_core_conv.pxi"

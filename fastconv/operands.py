@@ -32,16 +32,21 @@ def as_array(name: str, value: ArrayLike) -> Array:
     except MemoryError:
         raise
     except ValueError as error:
-        raise ValueError(f"{name}: expected an array, got {_kind(value)}: {error}") from error
+        raise ValueError(f"{name}: expected an array, got {kind(value)}: {error}") from error
     except Exception as error:
-        raise TypeError(f"{name}: expected an array, got {_kind(value)}: {error}") from error
+        raise TypeError(f"{name}: expected an array, got {kind(value)}: {error}") from error
     if not _is_real(array.dtype):
-        what = _kind(value) if array.dtype == object else f"dtype {array.dtype}"
+        what = kind(value) if array.dtype == object else f"dtype {array.dtype}"
         raise TypeError(
             f"{name}: expected an array of float16, bfloat16, float32, float64, integers or"
             f" booleans, got {what}"
         )
     return array
+
+
+def optional_array(name: str, value: ArrayLike | None) -> Array | None:
+    """`as_array`, None left alone."""
+    return None if value is None else as_array(name, value)
 
 
 def _is_real(dtype: np.dtype[Any]) -> bool:
@@ -53,9 +58,10 @@ def is_bfloat16(dtype: np.dtype[Any]) -> bool:
     return dtype.name == "bfloat16"
 
 
-def result_dtype(*arrays: Array) -> np.dtype[Any]:
+def result_dtype(*operands: Array | np.dtype[Any] | None) -> np.dtype[Any]:
     """The dtype in which results come back: `np.result_type`, float64 for integers and booleans."""
-    dtype = np.result_type(*(array.dtype for array in arrays)).newbyteorder("=")
+    dtypes = [o.dtype if isinstance(o, np.ndarray) else o for o in operands if o is not None]
+    dtype = np.result_type(*dtypes).newbyteorder("=")
     return FLOAT64 if dtype.kind in "biu" else dtype
 
 
@@ -88,7 +94,7 @@ def integer(name: str, value: Any, *, minimum: int, maximum: int = INT32_MAX) ->
     try:
         number = operator.index(value)
     except TypeError:
-        raise TypeError(f"{name}: expected an integer, got {_kind(value)}") from None
+        raise TypeError(f"{name}: expected an integer, got {kind(value)}") from None
     if number < minimum:
         raise ValueError(f"{name}: expected at least {minimum}, got {number}")
     if number > maximum:
@@ -106,7 +112,9 @@ def wrong_shape(name: str, expected: str, array: Array) -> NoReturn:
     raise ValueError(f"{name}: expected {expected}, got shape {array.shape}")
 
 
-def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], **inputs: Array) -> None:
+def check_out(
+    out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], **inputs: Array | None
+) -> None:
     """Raise unless `out` can take a result of this shape and dtype made from `inputs`.
 
     Raises
@@ -117,7 +125,7 @@ def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], **inputs: 
         If its shape or layout is wrong, it is read-only, or it shares memory with an input.
     """
     if not isinstance(out, np.ndarray):
-        raise TypeError(f"out: expected a NumPy array, got {_kind(out)}")
+        raise TypeError(f"out: expected a NumPy array, got {kind(out)}")
     if out.dtype != dtype or not out.dtype.isnative:
         raise TypeError(f"out: expected dtype {dtype}, got {out.dtype!r}")
     if out.shape != shape:
@@ -127,11 +135,11 @@ def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], **inputs: 
     if not out.flags.writeable:
         raise ValueError("out: expected a writeable array, got a read-only one")
     for name, array in inputs.items():
-        if np.may_share_memory(out, array, max_work=1000):
+        if array is not None and np.may_share_memory(out, array, max_work=1000):
             raise ValueError(f"out: expected memory of its own, got an array that overlaps {name}")
 
 
-def _kind(value: Any) -> str:
+def kind(value: Any) -> str:
     """What `value` is, for an error message."""
     name = type(value).__name__
     text = repr(value)

@@ -1,0 +1,961 @@
+"""Convolution in one, two and three dimensions, its gradients, and its transpose.
+
+Each function first hands its arguments to `_core` as they are. In the common case (arrays that
+the kernels read in place, plain ints) that is all. Otherwise `_core` returns None, having
+touched nothing, and the second half of this file says what is wrong, or puts the arguments into
+the common form and hands them over again.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from . import _core
+from .geometry import (
+    Layout,
+    check_input,
+    check_weight,
+    conv_output,
+    conv_transpose_output,
+    read_layout,
+    read_shape,
+)
+from .operands import (
+    Array,
+    as_array,
+    check_out,
+    for_kernel,
+    kernel_dtype,
+    kind,
+    optional_array,
+    result_dtype,
+    wrong_shape,
+)
+
+Axes = int | Sequence[int]
+Padding = int | str | Sequence[int] | Sequence[tuple[int, int]]
+Grads = tuple[Array | None, Array | None, Array | None]
+Given = TypeVar("Given")
+
+ALGORITHMS = ("auto", "direct")
+
+
+class ConvGrads(NamedTuple):
+    """Gradients of a loss with respect to the operands of a convolution.
+
+    What `output_mask` leaves out is None and was not computed.
+    """
+
+    input: Array | None
+    weight: Array | None
+    bias: Array | None
+
+
+# --- forward -----------------------------------------------------------------------------------
+
+
+def conv1d(
+    input: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
+    stride: Axes = 1,
+    padding: Padding = 0,
+    dilation: Axes = 1,
+    groups: int = 1,
+    *,
+    algorithm: str = "auto",
+    out: Array | None = None,
+) -> Array:
+    """Convolve along one axis: `conv2d` for `input` ([N,] C, length), `weight` (F, C / groups, K).
+
+    Parameters, dtypes and errors are those of `conv2d`, with one spatial axis.
+
+    Returns
+    -------
+    ndarray, shape ([N,] F, output length)
+
+    Examples
+    --------
+    >>> import fastconv as fc
+    >>> fc.conv1d([[1, 2, 4, 8, 16]], [[[-1, 1]]])  # differences of neighbours
+    array([[1., 2., 4., 8.]])
+    >>> fc.conv1d([[1, 2, 4, 8, 16]], [[[1, 1, 1]]], stride=2, padding="same")
+    array([[ 3., 14., 24.]])
+    """
+    return _forward(1, input, weight, bias, stride, padding, dilation, groups, algorithm, out)
+
+
+def conv2d(
+    input: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
+    stride: Axes = 1,
+    padding: Padding = 0,
+    dilation: Axes = 1,
+    groups: int = 1,
+    *,
+    algorithm: str = "auto",
+    out: Array | None = None,
+) -> Array:
+    """Convolve images with filters, as every deep-learning library defines it.
+
+    For stride s, dilation d and padding p before the image, along each spatial axis::
+
+        y[n, f, o] = bias[f] + sum over c, r of input[n, c, o s + r d - p] weight[f, c, r]
+
+    where `input` is zero outside. (It is a cross-correlation: filters are not flipped.) An axis
+    of L cells becomes one of floor((L + before + after - d (K - 1) - 1) / s) + 1.
+
+    Parameters
+    ----------
+    input : array_like, shape (N, C, height, width) or (C, height, width)
+        Float32 and float64 are computed natively. Integers and booleans become float64; float16
+        and bfloat16 (of ml_dtypes) are computed in float32 and come back in their own dtype;
+        mixed dtypes follow `numpy.result_type`. Any strides, byte order and alignment.
+    weight : array_like, shape (F, C / groups, kernel height, kernel width)
+        The filters.
+    bias : array_like, shape (F,), optional
+        Added to every output of its channel.
+    stride : int or (int, int)
+        Cells from one output to the next.
+    padding : int, (int, int), ((before, after), (before, after)), "valid" or "same"
+        Zeros around the image: alike everywhere, or for each axis, or for each end. "valid" is
+        none. "same" is as much as makes the output ceil(L / stride) long, an odd cell at the end.
+    dilation : int or (int, int)
+        Cells from one tap of the kernel to the next.
+    groups : int
+        Input and output channels are cut into so many groups, each convolved by itself;
+        ``groups=C`` is a depthwise convolution.
+    algorithm : str
+        "direct" is the plain sum of products; "auto" is the fastest that fits. The choice depends
+        on shapes, geometry and dtype alone.
+    out : ndarray, optional
+        A C-contiguous array of the result's shape and dtype, which is written and returned. It
+        must not share memory with an operand.
+
+    Returns
+    -------
+    ndarray, shape ([N,] F, output height, output width)
+
+    Raises
+    ------
+    TypeError
+        If an operand is complex or no array of numbers, or an argument is of the wrong type.
+    ValueError
+        If shapes do not fit together, a value is out of range, the output would be empty, or
+        `out` cannot take the result.
+    MemoryError
+        If there is not enough memory.
+
+    See Also
+    --------
+    conv2d_backward : its gradients.
+    prepare_conv : for weights that stay the same over many calls.
+
+    References
+    ----------
+    V. Dumoulin and F. Visin, "A guide to convolution arithmetic for deep learning",
+    https://arxiv.org/abs/1603.07285
+
+    Examples
+    --------
+    >>> import fastconv as fc
+    >>> import numpy as np
+    >>> image = np.arange(16, dtype=np.float32).reshape(1, 4, 4)
+    >>> mean = np.full((1, 1, 2, 2), 0.25, np.float32)
+    >>> fc.conv2d(image, mean, stride=2)
+    array([[[ 2.5,  4.5],
+            [10.5, 12.5]]], dtype=float32)
+    >>> fc.conv2d(image, mean, padding=((1, 0), (1, 0))).shape
+    (1, 4, 4)
+    """
+    return _forward(2, input, weight, bias, stride, padding, dilation, groups, algorithm, out)
+
+
+def conv3d(
+    input: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
+    stride: Axes = 1,
+    padding: Padding = 0,
+    dilation: Axes = 1,
+    groups: int = 1,
+    *,
+    algorithm: str = "auto",
+    out: Array | None = None,
+) -> Array:
+    """Convolve volumes: `conv2d` with three spatial axes.
+
+    `input` ([N,] C, depth, height, width), `weight` (F, C / groups, *kernel). Parameters, dtypes
+    and errors are those of `conv2d`.
+
+    Returns
+    -------
+    ndarray, shape ([N,] F, output depth, output height, output width)
+
+    Examples
+    --------
+    >>> import fastconv as fc
+    >>> import numpy as np
+    >>> x, w = np.ones((2, 4, 4, 4)), np.ones((1, 2, 3, 3, 3))
+    >>> fc.conv3d(x, w, stride=(1, 1, 2), padding=(0, 0, 1))
+    array([[[[36., 54.],
+             [36., 54.]],
+    <BLANKLINE>
+            [[36., 54.],
+             [36., 54.]]]])
+    """
+    return _forward(3, input, weight, bias, stride, padding, dilation, groups, algorithm, out)
+
+
+# --- backward ----------------------------------------------------------------------------------
+
+
+def conv1d_backward(
+    grad_output: ArrayLike,
+    input: ArrayLike,
+    weight: ArrayLike,
+    stride: Axes = 1,
+    padding: Padding = 0,
+    dilation: Axes = 1,
+    groups: int = 1,
+    *,
+    output_mask: Sequence[bool] = (True, True, True),
+    algorithm: str = "auto",
+) -> ConvGrads:
+    """Gradients of `conv1d`: `conv2d_backward` with one spatial axis.
+
+    Returns
+    -------
+    ConvGrads
+
+    Examples
+    --------
+    >>> import fastconv as fc
+    >>> grads = fc.conv1d_backward([[1, 0, 1]], [[1, 2, 4, 8]], [[[-1, 1]]])
+    >>> grads.input
+    array([[-1.,  1., -1.,  1.]])
+    >>> grads.weight
+    array([[[ 5., 10.]]])
+    >>> grads.bias
+    array([2.])
+    """
+    return _backward(1, grad_output, input, weight, stride, padding, dilation, groups,
+                     output_mask, algorithm)
+
+
+def conv2d_backward(
+    grad_output: ArrayLike,
+    input: ArrayLike,
+    weight: ArrayLike,
+    stride: Axes = 1,
+    padding: Padding = 0,
+    dilation: Axes = 1,
+    groups: int = 1,
+    *,
+    output_mask: Sequence[bool] = (True, True, True),
+    algorithm: str = "auto",
+) -> ConvGrads:
+    """Gradients of `conv2d`, from the gradient of a loss with respect to its output.
+
+    With dy for `grad_output`, stride s, dilation d and padding p before the image::
+
+        input[n, c, i]  = sum over f, and o, r with o s + r d - p = i, of
+                                                    dy[n, f, o] weight[f, c, r]
+        weight[f, c, r] = sum over n, o of  dy[n, f, o] input[n, c, o s + r d - p]
+        bias[f]         = sum over n, o of  dy[n, f, o]
+
+    Parameters
+    ----------
+    grad_output : array_like, shape ([N,] F, output height, output width)
+        Of the shape that `conv2d` gives for these arguments. Dtypes as for `conv2d`.
+    input, weight, stride, padding, dilation, groups, algorithm
+        As they were given to `conv2d`.
+    output_mask : sequence of three bools
+        Which gradients to compute: of the input, of the weight, of the bias.
+
+    Returns
+    -------
+    ConvGrads
+        A named tuple (input, weight, bias) of arrays, of the shapes of what they are gradients
+        of; None where the mask says so.
+
+    Raises
+    ------
+    TypeError, ValueError, MemoryError
+        As `conv2d`.
+
+    References
+    ----------
+    V. Dumoulin and F. Visin, "A guide to convolution arithmetic for deep learning",
+    https://arxiv.org/abs/1603.07285
+
+    Examples
+    --------
+    >>> import fastconv as fc
+    >>> import numpy as np
+    >>> x, w = np.ones((1, 1, 3, 3)), np.ones((1, 1, 2, 2))
+    >>> grads = fc.conv2d_backward(np.ones((1, 1, 2, 2)), x, w, output_mask=(True, True, False))
+    >>> grads.input
+    array([[[[1., 2., 1.],
+             [2., 4., 2.],
+             [1., 2., 1.]]]])
+    >>> grads.weight
+    array([[[[4., 4.],
+             [4., 4.]]]])
+    >>> grads.bias is None
+    True
+    """
+    return _backward(2, grad_output, input, weight, stride, padding, dilation, groups,
+                     output_mask, algorithm)
+
+
+def conv3d_backward(
+    grad_output: ArrayLike,
+    input: ArrayLike,
+    weight: ArrayLike,
+    stride: Axes = 1,
+    padding: Padding = 0,
+    dilation: Axes = 1,
+    groups: int = 1,
+    *,
+    output_mask: Sequence[bool] = (True, True, True),
+    algorithm: str = "auto",
+) -> ConvGrads:
+    """Gradients of `conv3d`: `conv2d_backward` with three spatial axes.
+
+    Returns
+    -------
+    ConvGrads
+
+    Examples
+    --------
+    >>> import fastconv as fc
+    >>> import numpy as np
+    >>> x, w = np.ones((1, 2, 2, 2)), np.ones((3, 1, 1, 1, 1))
+    >>> grads = fc.conv3d_backward(np.ones((3, 2, 2, 2)), x, w)
+    >>> grads.input.ravel()
+    array([3., 3., 3., 3., 3., 3., 3., 3.])
+    >>> grads.bias
+    array([8., 8., 8.])
+    """
+    return _backward(3, grad_output, input, weight, stride, padding, dilation, groups,
+                     output_mask, algorithm)
+
+
+# --- transposed --------------------------------------------------------------------------------
+
+
+def conv_transpose1d(
+    input: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
+    stride: Axes = 1,
+    padding: Padding = 0,
+    output_padding: Axes = 0,
+    groups: int = 1,
+    dilation: Axes = 1,
+) -> Array:
+    """Transposed convolution along one axis: `conv_transpose2d` with one spatial axis.
+
+    Returns
+    -------
+    ndarray, shape ([N,] F, output length)
+
+    Examples
+    --------
+    >>> import fastconv as fc
+    >>> fc.conv_transpose1d([[1, 2, 3]], [[[1, 10]]], stride=2)
+    array([[ 1., 10.,  2., 20.,  3., 30.]])
+    """
+    return _transpose_forward(1, input, weight, bias, stride, padding, output_padding, groups,
+                              dilation)
+
+
+def conv_transpose2d(
+    input: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
+    stride: Axes = 1,
+    padding: Padding = 0,
+    output_padding: Axes = 0,
+    groups: int = 1,
+    dilation: Axes = 1,
+) -> Array:
+    """Transposed convolution: each input cell lays its copy of the kernel into the output.
+
+    It is the map from the gradient of the output to that of the input of the convolution with
+    this weight::
+
+        y[n, f, i] = bias[f] + sum over c, and o, r with o s + r d - p = i, of
+                               input[n, c, o] weight[c, f, r]
+
+    An axis of L cells becomes one of (L - 1) s - before - after + d (K - 1) + output_padding + 1.
+
+    Parameters
+    ----------
+    input : array_like, shape (N, C, height, width) or (C, height, width)
+        Dtypes as for `conv2d`.
+    weight : array_like, shape (C, F / groups, kernel height, kernel width)
+        The filters.
+    bias : array_like, shape (F,), optional
+        Added to every output of its channel.
+    stride, dilation : int or (int, int)
+        As of the convolution that this one transposes.
+    padding : int, (int, int) or ((before, after), (before, after))
+        Cells cut off the output.
+    output_padding : int or (int, int)
+        Cells added at the end of each axis, less than stride or dilation: a convolution with
+        stride s maps s lengths to one, this picks among them.
+    groups : int
+        As for `conv2d`.
+
+    Returns
+    -------
+    ndarray, shape ([N,] F, output height, output width)
+
+    Raises
+    ------
+    TypeError, ValueError, MemoryError
+        As `conv2d`.
+
+    References
+    ----------
+    V. Dumoulin and F. Visin, "A guide to convolution arithmetic for deep learning",
+    https://arxiv.org/abs/1603.07285
+
+    Examples
+    --------
+    >>> import fastconv as fc
+    >>> import numpy as np
+    >>> fc.conv_transpose2d([[[1, 2]]], np.ones((1, 1, 2, 2)), stride=2)
+    array([[[1., 1., 2., 2.],
+            [1., 1., 2., 2.]]])
+    """
+    return _transpose_forward(2, input, weight, bias, stride, padding, output_padding, groups,
+                              dilation)
+
+
+def conv_transpose3d(
+    input: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
+    stride: Axes = 1,
+    padding: Padding = 0,
+    output_padding: Axes = 0,
+    groups: int = 1,
+    dilation: Axes = 1,
+) -> Array:
+    """Transposed convolution of volumes: `conv_transpose2d` with three spatial axes.
+
+    Returns
+    -------
+    ndarray, shape ([N,] F, output depth, output height, output width)
+
+    Examples
+    --------
+    >>> import fastconv as fc
+    >>> import numpy as np
+    >>> fc.conv_transpose3d(np.ones((4, 2, 3, 3)), np.ones((4, 1, 2, 2, 2)), stride=2).shape
+    (1, 4, 6, 6)
+    """
+    return _transpose_forward(3, input, weight, bias, stride, padding, output_padding, groups,
+                              dilation)
+
+
+def conv_transpose1d_backward(
+    grad_output: ArrayLike,
+    input: ArrayLike,
+    weight: ArrayLike,
+    stride: Axes = 1,
+    padding: Padding = 0,
+    output_padding: Axes = 0,
+    groups: int = 1,
+    dilation: Axes = 1,
+    *,
+    output_mask: Sequence[bool] = (True, True, True),
+) -> ConvGrads:
+    """Gradients of `conv_transpose1d`: `conv_transpose2d_backward` with one spatial axis.
+
+    Returns
+    -------
+    ConvGrads
+
+    Examples
+    --------
+    >>> import fastconv as fc
+    >>> grads = fc.conv_transpose1d_backward([[1, 2, 3, 4]], [[1, 1]], [[[1, 10]]], stride=2)
+    >>> grads.input
+    array([[21., 43.]])
+    >>> grads.weight
+    array([[[4., 6.]]])
+    """
+    return _transpose_backward(1, grad_output, input, weight, stride, padding, output_padding,
+                               groups, dilation, output_mask)
+
+
+def conv_transpose2d_backward(
+    grad_output: ArrayLike,
+    input: ArrayLike,
+    weight: ArrayLike,
+    stride: Axes = 1,
+    padding: Padding = 0,
+    output_padding: Axes = 0,
+    groups: int = 1,
+    dilation: Axes = 1,
+    *,
+    output_mask: Sequence[bool] = (True, True, True),
+) -> ConvGrads:
+    """Gradients of `conv_transpose2d`, from the gradient of a loss with respect to its output.
+
+    With dy for `grad_output`, stride s, dilation d and padding p before::
+
+        input[n, c, o]  = sum over f, r of  dy[n, f, o s + r d - p] weight[c, f, r]
+        weight[c, f, r] = sum over n, o of  dy[n, f, o s + r d - p] input[n, c, o]
+        bias[f]         = sum over n, i of  dy[n, f, i]
+
+    Parameters
+    ----------
+    grad_output : array_like, shape ([N,] F, output height, output width)
+        Of the shape that `conv_transpose2d` gives for these arguments. Dtypes as for `conv2d`.
+    input, weight, stride, padding, output_padding, groups, dilation
+        As they were given to `conv_transpose2d`.
+    output_mask : sequence of three bools
+        Which gradients to compute: of the input, of the weight, of the bias.
+
+    Returns
+    -------
+    ConvGrads
+        A named tuple (input, weight, bias) of arrays, None where the mask says so.
+
+    Raises
+    ------
+    TypeError, ValueError, MemoryError
+        As `conv2d`.
+
+    Examples
+    --------
+    >>> import fastconv as fc
+    >>> import numpy as np
+    >>> x, w = np.ones((1, 1, 2)), np.ones((1, 1, 2, 2))
+    >>> grads = fc.conv_transpose2d_backward(np.ones((1, 2, 4)), x, w, stride=2)
+    >>> grads.input
+    array([[[4., 4.]]])
+    >>> grads.bias
+    array([8.])
+    """
+    return _transpose_backward(2, grad_output, input, weight, stride, padding, output_padding,
+                               groups, dilation, output_mask)
+
+
+def conv_transpose3d_backward(
+    grad_output: ArrayLike,
+    input: ArrayLike,
+    weight: ArrayLike,
+    stride: Axes = 1,
+    padding: Padding = 0,
+    output_padding: Axes = 0,
+    groups: int = 1,
+    dilation: Axes = 1,
+    *,
+    output_mask: Sequence[bool] = (True, True, True),
+) -> ConvGrads:
+    """Gradients of `conv_transpose3d`: `conv_transpose2d_backward` with three spatial axes.
+
+    Returns
+    -------
+    ConvGrads
+
+    Examples
+    --------
+    >>> import fastconv as fc
+    >>> import numpy as np
+    >>> x, w = np.ones((1, 1, 1, 2)), np.ones((1, 1, 2, 2, 2))
+    >>> fc.conv_transpose3d_backward(np.ones((1, 2, 2, 4)), x, w, stride=2).input
+    array([[[[8., 8.]]]])
+    """
+    return _transpose_backward(3, grad_output, input, weight, stride, padding, output_padding,
+                               groups, dilation, output_mask)
+
+
+# --- shapes and prepared weights ---------------------------------------------------------------
+
+
+def conv_output_shape(
+    input_shape: Sequence[int],
+    weight_shape: Sequence[int],
+    stride: Axes = 1,
+    padding: Padding = 0,
+    dilation: Axes = 1,
+) -> tuple[int, ...]:
+    """The shape of the output of a convolution, nothing computed.
+
+    Parameters
+    ----------
+    input_shape : sequence of int
+        ([N,] C, *spatial).
+    weight_shape : sequence of int
+        (F, C / groups, *kernel): the number of spatial axes and of groups follows from it.
+    stride, padding, dilation
+        As for `conv2d`.
+
+    Returns
+    -------
+    tuple of int
+        ([N,] F, *spatial).
+
+    Raises
+    ------
+    TypeError
+        If a shape is not a sequence of integers, or another argument of the wrong type.
+    ValueError
+        If the shapes do not fit together, a value is out of range or the output would be empty.
+
+    Examples
+    --------
+    >>> import fastconv as fc
+    >>> fc.conv_output_shape((1, 11, 17), (1, 1, 5, 3), stride=2)
+    (1, 4, 8)
+    """
+    x, w = read_shape("input_shape", input_shape), read_shape("weight_shape", weight_shape)
+    names = {"input": "input_shape", "weight": "weight_shape"}
+    rank = check_weight(w, "F, C / groups", None, "weight_shape")
+    channels = check_input(x, rank, "input_shape")
+    groups = max(1, channels // w[1] if w[1] else 1)
+    layout = read_layout(w, stride, padding, dilation, groups, weight="weight_shape")
+    return conv_output(x, w, layout, **names)[1]
+
+
+def prepare_conv(
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
+    stride: Axes = 1,
+    padding: Padding = 0,
+    dilation: Axes = 1,
+    groups: int = 1,
+    *,
+    input_shape: Sequence[int] | None = None,
+    algorithm: str = "auto",
+) -> "PreparedConv":
+    """A forward convolution with fixed weights, everything done once that depends on them alone.
+
+    Parameters
+    ----------
+    weight, bias, stride, padding, dilation, groups, algorithm
+        As for `conv1d`, `conv2d` and `conv3d`; which of them follows from ``weight.ndim``.
+    input_shape : sequence of int, optional
+        ([N,] C, *spatial): a hint for the choice of the algorithm, never a restriction.
+
+    Returns
+    -------
+    PreparedConv
+        Call it with ``(input, *, out=None)``.
+
+    Raises
+    ------
+    TypeError, ValueError, MemoryError
+        As `conv2d`.
+
+    Examples
+    --------
+    >>> import fastconv as fc
+    >>> import numpy as np
+    >>> blur = fc.prepare_conv(np.full((1, 1, 3, 3), 1 / 9), padding="same")
+    >>> blur(np.ones((1, 5, 5)))[0, 2]
+    array([0.66666667, 1.        , 1.        , 1.        , 0.66666667])
+    >>> blur.algorithm
+    'direct'
+    """
+    return PreparedConv(weight, bias, stride, padding, dilation, groups, input_shape, algorithm)
+
+
+class PreparedConv:
+    """What `prepare_conv` returns: call it with an input, and perhaps ``out``.
+
+    It holds a copy of the weights, never changes, can be pickled, and may be called from many
+    threads at once.
+
+    Attributes
+    ----------
+    algorithm : str
+        The algorithm in use.
+    nbytes : int
+        Memory that it holds.
+    """
+
+    __slots__ = ("_algorithm", "_bias", "_dtype", "_layout", "_rank", "_weight")
+
+    _algorithm: str
+    _bias: Array | None
+    _dtype: np.dtype[Any]  # of weight and bias as they were given
+    _layout: Layout
+    _rank: int
+    _weight: Array
+
+    def __init__(
+        self,
+        weight: ArrayLike,
+        bias: ArrayLike | None,
+        stride: Axes,
+        padding: Padding,
+        dilation: Axes,
+        groups: int,
+        input_shape: Sequence[int] | None,
+        algorithm: str,
+    ) -> None:
+        w, b = as_array("weight", weight), optional_array("bias", bias)
+        layout = read_layout(w.shape, stride, padding, dilation, groups)
+        _check_algorithm(algorithm)
+        _check_bias(b, w.shape[0])
+        if input_shape is not None:
+            hint = read_shape("input_shape", input_shape)
+            conv_output(hint, w.shape, layout, input="input_shape")
+        dtype = np.result_type(w, w if b is None else b)
+        kept = kernel_dtype(result_dtype(dtype))
+        self.__setstate__({
+            "_algorithm": "direct",
+            "_bias": None if b is None else np.array(b, kept),
+            "_dtype": dtype,
+            "_layout": layout,
+            "_rank": w.ndim - 2,
+            "_weight": np.array(w, kept, order="C"),
+        })
+
+    def __call__(self, input: ArrayLike, *, out: Array | None = None) -> Array:
+        """The convolution of `input` ([N,] C, *spatial); see `conv2d`."""
+        y = _core.conv_forward(self._rank, input, self._weight, self._bias, *self._layout,
+                               self._algorithm, out)
+        if y is not None:
+            return y
+        return _forward_any(self._rank, input, self._weight, self._bias, *self._layout,
+                            self._algorithm, out, self._dtype)
+
+    @property
+    def algorithm(self) -> str:
+        return self._algorithm
+
+    @property
+    def nbytes(self) -> int:
+        return self._weight.nbytes + (0 if self._bias is None else self._bias.nbytes)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"a PreparedConv never changes: cannot set {name!r}")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"a PreparedConv never changes: cannot delete {name!r}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            object.__setattr__(self, name, value)
+            if isinstance(value, np.ndarray):
+                value.flags.writeable = False
+
+    def __repr__(self) -> str:
+        stride, padding, dilation, groups = self._layout
+        return (
+            f"PreparedConv(weight {self._weight.shape} {self._dtype}, stride={stride},"
+            f" padding={padding}, dilation={dilation}, groups={groups},"
+            f" algorithm={self._algorithm!r})"
+        )
+
+
+# --- the common case ---------------------------------------------------------------------------
+
+
+def _forward(rank: int, input: Any, weight: Any, bias: Any, stride: Any, padding: Any,
+             dilation: Any, groups: Any, algorithm: Any, out: Any) -> Array:
+    y = _core.conv_forward(rank, input, weight, bias, stride, padding, dilation, groups,
+                           algorithm, out)
+    if y is not None:
+        return y
+    return _forward_any(rank, input, weight, bias, stride, padding, dilation, groups,
+                        algorithm, out)
+
+
+def _backward(rank: int, grad_output: Any, input: Any, weight: Any, stride: Any, padding: Any,
+              dilation: Any, groups: Any, output_mask: Any, algorithm: Any) -> ConvGrads:
+    grads = _core.conv_backward(rank, grad_output, input, weight, stride, padding, dilation,
+                                groups, output_mask, algorithm)
+    if grads is not None:
+        return ConvGrads._make(grads)
+    return _backward_any(rank, grad_output, input, weight, stride, padding, dilation, groups,
+                         output_mask, algorithm)
+
+
+def _transpose_forward(rank: int, input: Any, weight: Any, bias: Any, stride: Any, padding: Any,
+                       output_padding: Any, groups: Any, dilation: Any) -> Array:
+    y = _core.conv_transpose_forward(rank, input, weight, bias, stride, padding, output_padding,
+                                     groups, dilation)
+    if y is not None:
+        return y
+    return _transpose_forward_any(rank, input, weight, bias, stride, padding, output_padding,
+                                  groups, dilation)
+
+
+def _transpose_backward(rank: int, grad_output: Any, input: Any, weight: Any, stride: Any,
+                        padding: Any, output_padding: Any, groups: Any, dilation: Any,
+                        output_mask: Any) -> ConvGrads:
+    grads = _core.conv_transpose_backward(rank, grad_output, input, weight, stride, padding,
+                                          output_padding, groups, dilation, output_mask)
+    if grads is not None:
+        return ConvGrads._make(grads)
+    return _transpose_backward_any(rank, grad_output, input, weight, stride, padding,
+                                   output_padding, groups, dilation, output_mask)
+
+
+# --- every other case: what is wrong, or how to make it common ---------------------------------
+
+
+def _forward_any(rank: int, input: Any, weight: Any, bias: Any, stride: Any, padding: Any,
+                 dilation: Any, groups: Any, algorithm: Any, out: Any,
+                 weight_dtype: np.dtype[Any] | None = None) -> Array:
+    x, w, b = as_array("input", input), as_array("weight", weight), optional_array("bias", bias)
+    layout = read_layout(w.shape, stride, padding, dilation, groups, rank=rank)
+    layout, shape = conv_output(x.shape, w.shape, layout)
+    _check_bias(b, w.shape[0])
+    _check_algorithm(algorithm)
+    result = result_dtype(x, w, b) if weight_dtype is None else result_dtype(x, weight_dtype)
+    if out is not None:
+        check_out(out, shape, result, input=x, weight=w, bias=b)
+
+    dtype = kernel_dtype(result)
+    if _nothing_to_sum(x, w):
+        y = _bias_alone(b, shape, rank, dtype)
+    else:
+        place = np.asarray(out) if out is not None and result == dtype else None
+        y = _must(_core.conv_forward(
+            rank, for_kernel(x, dtype), for_kernel(w, dtype), _bias_for_kernel(b, dtype), *layout,
+            algorithm, place))
+    if out is None:
+        return y.astype(result, copy=False)
+    if y is not out:
+        out[...] = y
+    return out
+
+
+def _backward_any(rank: int, grad_output: Any, input: Any, weight: Any, stride: Any, padding: Any,
+                  dilation: Any, groups: Any, output_mask: Any, algorithm: Any) -> ConvGrads:
+    dy, x, w = _operands(grad_output, input, weight)
+    layout = read_layout(w.shape, stride, padding, dilation, groups, rank=rank)
+    layout, shape = conv_output(x.shape, w.shape, layout)
+    _check_algorithm(algorithm)
+    mask = _read_mask(output_mask)
+    result = _check_grad_output(dy, shape, x, w)
+
+    if _nothing_to_sum(x, w):
+        return _bias_gradient_alone(dy, x, w, rank, mask, result)
+    dtype = kernel_dtype(result)
+    grads = _must(_core.conv_backward(
+        rank, for_kernel(dy, dtype), for_kernel(x, dtype), for_kernel(w, dtype), *layout, mask,
+        algorithm))
+    return ConvGrads._make(g if g is None else g.astype(result, copy=False) for g in grads)
+
+
+def _transpose_forward_any(rank: int, input: Any, weight: Any, bias: Any, stride: Any,
+                           padding: Any, output_padding: Any, groups: Any, dilation: Any) -> Array:
+    x, w, b = as_array("input", input), as_array("weight", weight), optional_array("bias", bias)
+    layout, extra, shape = conv_transpose_output(
+        x.shape, w.shape, stride, padding, output_padding, groups, dilation, rank)
+    _check_bias(b, shape[-rank - 1])
+    result = result_dtype(x, w, b)
+
+    dtype = kernel_dtype(result)
+    if _nothing_to_sum(x, w):
+        return _bias_alone(b, shape, rank, dtype).astype(result, copy=False)
+    y = _must(_core.conv_transpose_forward(
+        rank, for_kernel(x, dtype), for_kernel(w, dtype), _bias_for_kernel(b, dtype),
+        layout.stride, layout.padding, extra, layout.groups, layout.dilation))
+    return y.astype(result, copy=False)
+
+
+def _transpose_backward_any(rank: int, grad_output: Any, input: Any, weight: Any, stride: Any,
+                            padding: Any, output_padding: Any, groups: Any, dilation: Any,
+                            output_mask: Any) -> ConvGrads:
+    dy, x, w = _operands(grad_output, input, weight)
+    layout, extra, shape = conv_transpose_output(
+        x.shape, w.shape, stride, padding, output_padding, groups, dilation, rank)
+    mask = _read_mask(output_mask)
+    result = _check_grad_output(dy, shape, x, w)
+
+    if _nothing_to_sum(x, w):
+        return _bias_gradient_alone(dy, x, w, rank, mask, result)
+    dtype = kernel_dtype(result)
+    grads = _must(_core.conv_transpose_backward(
+        rank, for_kernel(dy, dtype), for_kernel(x, dtype), for_kernel(w, dtype),
+        layout.stride, layout.padding, extra, layout.groups, layout.dilation, mask))
+    return ConvGrads._make(g if g is None else g.astype(result, copy=False) for g in grads)
+
+
+def _operands(grad_output: Any, input: Any, weight: Any) -> tuple[Array, Array, Array]:
+    return (as_array("grad_output", grad_output), as_array("input", input),
+            as_array("weight", weight))
+
+
+def _bias_for_kernel(bias: Array | None, dtype: np.dtype[Any]) -> Array | None:
+    return None if bias is None else for_kernel(bias, dtype)
+
+
+def _must(result: Given | None) -> Given:
+    """What `_core` gave, now that the case is the common one."""
+    if result is None:
+        raise RuntimeError("fastconv: internal error: a checked call was refused")
+    return result
+
+
+def _check_algorithm(name: Any) -> None:
+    if not isinstance(name, str) or name not in ALGORITHMS:
+        known = ", ".join(map(repr, ALGORITHMS))
+        raise ValueError(f"algorithm: expected one of {known}, got {kind(name)}")
+
+
+def _check_bias(bias: Array | None, filters: int) -> None:
+    if bias is not None and bias.shape != (filters,):
+        wrong_shape("bias", f"shape ({filters},), one number for each filter", bias)
+
+
+def _check_grad_output(dy: Array, shape: tuple[int, ...], x: Array, w: Array) -> np.dtype[Any]:
+    """Raise unless `dy` has the output's shape; returns the dtype of the gradients."""
+    if dy.shape != shape:
+        wrong_shape("grad_output", f"shape {shape}, that of the output", dy)
+    return result_dtype(dy, x, w)
+
+
+def _read_mask(value: Any) -> tuple[bool, bool, bool]:
+    try:
+        given = tuple(value)
+    except TypeError:
+        raise TypeError(f"output_mask: expected three booleans, got {kind(value)}") from None
+    if len(given) != 3:
+        raise ValueError(f"output_mask: expected three booleans, got {given}")
+    for flag in given:
+        if not isinstance(flag, (bool, np.bool_)):
+            raise TypeError(f"output_mask: expected three booleans, got {given}")
+    return bool(given[0]), bool(given[1]), bool(given[2])
+
+
+def _nothing_to_sum(x: Array, w: Array) -> bool:
+    """No image, no channel or no filter: the kernels need not be asked."""
+    return x.size == 0 or w.size == 0
+
+
+def _bias_alone(bias: Array | None, shape: tuple[int, ...], rank: int,
+                dtype: np.dtype[Any]) -> Array:
+    y = np.zeros(shape, dtype)
+    if bias is not None:
+        y += bias.reshape(-1, *[1] * rank).astype(dtype)
+    return y
+
+
+def _bias_gradient_alone(dy: Array, x: Array, w: Array, rank: int, mask: tuple[bool, bool, bool],
+                         dtype: np.dtype[Any]) -> ConvGrads:
+    dx = np.zeros(x.shape, dtype) if mask[0] else None
+    dw = np.zeros(w.shape, dtype) if mask[1] else None
+    if not mask[2]:
+        return ConvGrads(dx, dw, None)
+    others = tuple(axis for axis in range(dy.ndim) if axis != dy.ndim - rank - 1)
+    return ConvGrads(dx, dw, dy.sum(axis=others, dtype=np.float64).astype(dtype))

@@ -1,0 +1,94 @@
+"""Explicit Jacobians, every entry in its place: for study and for tests, not for speed."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .geometry import conv_output, read_layout
+from .operands import Array, as_array, kind, result_dtype
+
+__all__ = ["conv"]
+
+
+def conv(
+    input: ArrayLike,
+    weight: ArrayLike,
+    stride: int | Sequence[int] = 1,
+    padding: int | str | Sequence[int] | Sequence[tuple[int, int]] = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+    *,
+    wrt: str = "weight",
+) -> Array:
+    """The derivative of every output of a convolution with respect to every weight or input.
+
+    With y[f, o] = sum over c, r of x[c, o s + r d - p] W[f, c, r], that is::
+
+        dy[f, o] / dW[f, c, r] = x[c, o s + r d - p]
+        dy[f, o] / dx[c, i]    = W[f, c, r] where i = o s + r d - p
+
+    and 0 everywhere else.
+
+    Parameters
+    ----------
+    input : array_like, shape (C, *spatial)
+        One image; how many spatial axes it has follows from the weight. Dtypes as for
+        `fastconv.conv2d`.
+    weight : array_like, shape (F, C / groups, *kernel)
+        The filters.
+    stride, padding, dilation, groups
+        As for `fastconv.conv2d`.
+    wrt : {"weight", "input"}
+        With respect to what.
+
+    Returns
+    -------
+    ndarray, shape (F, *output, *weight.shape) or (F, *output, *input.shape)
+
+    Raises
+    ------
+    TypeError, ValueError, MemoryError
+        As `fastconv.conv2d`.
+
+    Examples
+    --------
+    >>> import fastconv as fc
+    >>> x, w = [[1, 2, 3, 4]], [[[10, 20]]]
+    >>> fc.jacobian.conv(x, w, stride=2).reshape(2, 2)  # two outputs by two weights
+    array([[1., 2.],
+           [3., 4.]])
+    >>> fc.jacobian.conv(x, w, stride=2, wrt="input").reshape(2, 4)
+    array([[10., 20.,  0.,  0.],
+           [ 0.,  0., 10., 20.]])
+    """
+    x, w = as_array("input", input), as_array("weight", weight)
+    if wrt not in ("weight", "input"):
+        raise ValueError(f"wrt: expected 'weight' or 'input', got {kind(wrt)}")
+    layout = read_layout(w.shape, stride, padding, dilation, groups)
+    rank = w.ndim - 2
+    if x.ndim != rank + 1:
+        raise ValueError(
+            f"input: expected {rank + 1} axes (C, *spatial), one image, got shape {x.shape}"
+        )
+    layout, shape = conv_output(x.shape, w.shape, layout)
+    dtype = result_dtype(x, w)
+    result = np.zeros(shape + (w.shape if wrt == "weight" else x.shape), dtype)
+
+    # Every term of the sum, one a column: filter f, output o, channel c of its group, tap r.
+    terms = np.indices((*shape, *w.shape[1:])).reshape(2 * rank + 2, -1)
+    s, d, before, length = (
+        np.array(numbers)[:, np.newaxis]
+        for numbers in (layout.stride, layout.dilation, [b for b, _ in layout.padding], x.shape[1:])
+    )
+    i = terms[1:rank + 1] * s + terms[rank + 2:] * d - before
+    inside = ((i >= 0) & (i < length)).all(axis=0)
+    f, o, c, r = np.split(terms[:, inside], [1, rank + 1, rank + 2])
+    i = i[:, inside]
+    channel = f // max(1, w.shape[0] // layout.groups) * w.shape[1] + c
+
+    if wrt == "weight":
+        result[*f, *o, *f, *c, *r] = x[*channel, *i]
+    else:
+        result[*f, *o, *channel, *i] = w[*f, *c, *r]
+    return result
