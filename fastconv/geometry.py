@@ -154,7 +154,7 @@ def conv_transpose_output(
 
 
 def check_weight(shape: Shape, channels: str, rank: int | None, weight: str = "weight") -> int:
-    """Raise unless `shape` is one of filters with `rank` spatial axes (or any); returns the rank."""
+    """Raise unless `shape` is that of filters with `rank` spatial axes (or any); returns the rank."""
     if rank is None:
         rank = len(shape) - 2
         if rank not in AXES:
