@@ -32,11 +32,10 @@ test: $(venv)/installed $(venv)/extra-test
 	$(bin)/pytest $(ARGS)
 
 bench: $(venv)/installed $(venv)/extra-bench
-	$(bin)/pytest bench $(ARGS)
+	$(bin)/pytest bench/test_bench_*.py $(ARGS)
 
 lint: $(venv)/installed $(venv)/extra-lint
 	$(bin)/ruff check .
-	$(bin)/ruff format --check .
 	$(bin)/mypy
 
 format: $(venv)/extra-lint
@@ -104,11 +103,11 @@ build/sanitize/installed: build/sdist/made $(venv)/compiler
 # The wheel as a user gets it, tested by the suite that the sdist carries.
 
 check-dist: build/sdist/made
-	rm -rf build/dist && mkdir -p build/dist
+	rm -rf build/dist && mkdir -p build/dist/elsewhere
 	tar xf build/sdist/*.tar.gz -C build/dist --strip-components=1
 	cd build/dist && $(bin)/python -m build --wheel --outdir wheel . > /dev/null
-	rm -rf build/dist/fastconv build/dist/build
 	$(PYTHON) -m venv build/dist/venv
 	build/dist/venv/bin/pip install --quiet "$$(echo build/dist/wheel/*.whl)[test]"
-	cd build/dist && venv/bin/pytest tests $(doctests) $(ARGS)
+	$(bin)/python -m zipfile --list build/dist/wheel/*.whl
 	ls -l build/dist/wheel
+	cd build/dist/elsewhere && ../venv/bin/pytest -p no:cacheprovider ../tests $(doctests) $(ARGS)
