@@ -124,9 +124,7 @@ core = Extension(
     "fastconv._core",
     sources=["fastconv/_core.pyx", *sorted(glob.glob("src_c/*.c"))],
     include_dirs=["src_c", numpy.get_include()],
-    depends=sorted(
-        glob.glob("src_c/*.h") + glob.glob("src_c/*.inc") + glob.glob("fastconv/*.pxi")
-    ),
+    depends=sorted(glob.glob("src_c/*.h") + glob.glob("src_c/*.inc") + glob.glob("fastconv/*.pxi")),
     define_macros=[
         ("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
         ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION"),

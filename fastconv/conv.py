@@ -2,44 +2,22 @@
 
 Each function first hands its arguments to `_core` as they are. In the common case (arrays that
 the kernels read in place, plain ints) that is all. Otherwise `_core` returns None, having
-touched nothing, and the second half of this file says what is wrong, or puts the arguments into
-the common form and hands them over again.
+touched nothing, and conv_general.py says what is wrong, or puts the arguments into the common
+form and hands them over again.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import _core
-from .geometry import (
-    Layout,
-    check_input,
-    check_weight,
-    conv_output,
-    conv_transpose_output,
-    read_layout,
-    read_shape,
-)
-from .operands import (
-    Array,
-    as_array,
-    check_out,
-    for_kernel,
-    kernel_dtype,
-    kind,
-    optional_array,
-    result_dtype,
-    wrong_shape,
-)
+from . import _core, conv_general
+from .geometry import Layout, check_input, check_weight, conv_output, read_layout, read_shape
+from .operands import Array, as_array, kernel_dtype, optional_array, result_dtype
 
 Axes = int | Sequence[int]
 Padding = int | str | Sequence[int] | Sequence[tuple[int, int]]
-Grads = tuple[Array | None, Array | None, Array | None]
-Given = TypeVar("Given")
-
-ALGORITHMS = ("auto", "direct")
 
 
 class ConvGrads(NamedTuple):
@@ -242,8 +220,9 @@ def conv1d_backward(
     >>> grads.bias
     array([2.])
     """
-    return _backward(1, grad_output, input, weight, stride, padding, dilation, groups,
-                     output_mask, algorithm)
+    return _backward(
+        1, grad_output, input, weight, stride, padding, dilation, groups, output_mask, algorithm
+    )
 
 
 def conv2d_backward(
@@ -308,8 +287,9 @@ def conv2d_backward(
     >>> grads.bias is None
     True
     """
-    return _backward(2, grad_output, input, weight, stride, padding, dilation, groups,
-                     output_mask, algorithm)
+    return _backward(
+        2, grad_output, input, weight, stride, padding, dilation, groups, output_mask, algorithm
+    )
 
 
 def conv3d_backward(
@@ -341,8 +321,9 @@ def conv3d_backward(
     >>> grads.bias
     array([8., 8., 8.])
     """
-    return _backward(3, grad_output, input, weight, stride, padding, dilation, groups,
-                     output_mask, algorithm)
+    return _backward(
+        3, grad_output, input, weight, stride, padding, dilation, groups, output_mask, algorithm
+    )
 
 
 # --- transposed --------------------------------------------------------------------------------
@@ -370,8 +351,9 @@ def conv_transpose1d(
     >>> fc.conv_transpose1d([[1, 2, 3]], [[[1, 10]]], stride=2)
     array([[ 1., 10.,  2., 20.,  3., 30.]])
     """
-    return _transpose_forward(1, input, weight, bias, stride, padding, output_padding, groups,
-                              dilation)
+    return _transpose_forward(
+        1, input, weight, bias, stride, padding, output_padding, groups, dilation
+    )
 
 
 def conv_transpose2d(
@@ -434,8 +416,9 @@ def conv_transpose2d(
     array([[[1., 1., 2., 2.],
             [1., 1., 2., 2.]]])
     """
-    return _transpose_forward(2, input, weight, bias, stride, padding, output_padding, groups,
-                              dilation)
+    return _transpose_forward(
+        2, input, weight, bias, stride, padding, output_padding, groups, dilation
+    )
 
 
 def conv_transpose3d(
@@ -461,8 +444,9 @@ def conv_transpose3d(
     >>> fc.conv_transpose3d(np.ones((4, 2, 3, 3)), np.ones((4, 1, 2, 2, 2)), stride=2).shape
     (1, 4, 6, 6)
     """
-    return _transpose_forward(3, input, weight, bias, stride, padding, output_padding, groups,
-                              dilation)
+    return _transpose_forward(
+        3, input, weight, bias, stride, padding, output_padding, groups, dilation
+    )
 
 
 def conv_transpose1d_backward(
@@ -492,8 +476,18 @@ def conv_transpose1d_backward(
     >>> grads.weight
     array([[[4., 6.]]])
     """
-    return _transpose_backward(1, grad_output, input, weight, stride, padding, output_padding,
-                               groups, dilation, output_mask)
+    return _transpose_backward(
+        1,
+        grad_output,
+        input,
+        weight,
+        stride,
+        padding,
+        output_padding,
+        groups,
+        dilation,
+        output_mask,
+    )
 
 
 def conv_transpose2d_backward(
@@ -546,8 +540,18 @@ def conv_transpose2d_backward(
     >>> grads.bias
     array([8.])
     """
-    return _transpose_backward(2, grad_output, input, weight, stride, padding, output_padding,
-                               groups, dilation, output_mask)
+    return _transpose_backward(
+        2,
+        grad_output,
+        input,
+        weight,
+        stride,
+        padding,
+        output_padding,
+        groups,
+        dilation,
+        output_mask,
+    )
 
 
 def conv_transpose3d_backward(
@@ -576,8 +580,18 @@ def conv_transpose3d_backward(
     >>> fc.conv_transpose3d_backward(np.ones((1, 2, 2, 4)), x, w, stride=2).input
     array([[[[8., 8.]]]])
     """
-    return _transpose_backward(3, grad_output, input, weight, stride, padding, output_padding,
-                               groups, dilation, output_mask)
+    return _transpose_backward(
+        3,
+        grad_output,
+        input,
+        weight,
+        stride,
+        padding,
+        output_padding,
+        groups,
+        dilation,
+        output_mask,
+    )
 
 
 # --- shapes and prepared weights ---------------------------------------------------------------
@@ -707,30 +721,41 @@ class PreparedConv:
     ) -> None:
         w, b = as_array("weight", weight), optional_array("bias", bias)
         layout = read_layout(w.shape, stride, padding, dilation, groups)
-        _check_algorithm(algorithm)
-        _check_bias(b, w.shape[0])
+        conv_general.check_algorithm(algorithm)
+        conv_general.check_bias(b, w.shape[0])
         if input_shape is not None:
             hint = read_shape("input_shape", input_shape)
             conv_output(hint, w.shape, layout, input="input_shape")
         dtype = np.result_type(w, w if b is None else b)
         kept = kernel_dtype(result_dtype(dtype))
-        self.__setstate__({
-            "_algorithm": "direct",
-            "_bias": None if b is None else np.array(b, kept),
-            "_dtype": dtype,
-            "_layout": layout,
-            "_rank": w.ndim - 2,
-            "_weight": np.array(w, kept, order="C"),
-        })
+        self.__setstate__(
+            {
+                "_algorithm": "direct",
+                "_bias": None if b is None else np.array(b, kept),
+                "_dtype": dtype,
+                "_layout": layout,
+                "_rank": w.ndim - 2,
+                "_weight": np.array(w, kept, order="C"),
+            }
+        )
 
     def __call__(self, input: ArrayLike, *, out: Array | None = None) -> Array:
         """The convolution of `input` ([N,] C, *spatial); see `conv2d`."""
-        y = _core.conv_forward(self._rank, input, self._weight, self._bias, *self._layout,
-                               self._algorithm, out)
+        y = _core.conv_forward(
+            self._rank, input, self._weight, self._bias, *self._layout, self._algorithm, out
+        )
         if y is not None:
             return y
-        return _forward_any(self._rank, input, self._weight, self._bias, *self._layout,
-                            self._algorithm, out, self._dtype)
+        return conv_general.forward(
+            self._rank,
+            input,
+            self._weight,
+            self._bias,
+            *self._layout,
+            self._algorithm,
+            out,
+            self._dtype,
+        )
 
     @property
     def algorithm(self) -> str:
@@ -764,198 +789,24 @@ class PreparedConv:
         )
 
 
-# --- the common case ---------------------------------------------------------------------------
+# --- the common case, and the way to every other -----------------------------------------------
 
 
-def _forward(rank: int, input: Any, weight: Any, bias: Any, stride: Any, padding: Any,
-             dilation: Any, groups: Any, algorithm: Any, out: Any) -> Array:
-    y = _core.conv_forward(rank, input, weight, bias, stride, padding, dilation, groups,
-                           algorithm, out)
-    if y is not None:
-        return y
-    return _forward_any(rank, input, weight, bias, stride, padding, dilation, groups,
-                        algorithm, out)
+def _forward(*call: Any) -> Array:
+    y = _core.conv_forward(*call)
+    return conv_general.forward(*call) if y is None else y
 
 
-def _backward(rank: int, grad_output: Any, input: Any, weight: Any, stride: Any, padding: Any,
-              dilation: Any, groups: Any, output_mask: Any, algorithm: Any) -> ConvGrads:
-    grads = _core.conv_backward(rank, grad_output, input, weight, stride, padding, dilation,
-                                groups, output_mask, algorithm)
-    if grads is not None:
-        return ConvGrads._make(grads)
-    return _backward_any(rank, grad_output, input, weight, stride, padding, dilation, groups,
-                         output_mask, algorithm)
+def _backward(*call: Any) -> ConvGrads:
+    grads = _core.conv_backward(*call)
+    return ConvGrads._make(conv_general.backward(*call) if grads is None else grads)
 
 
-def _transpose_forward(rank: int, input: Any, weight: Any, bias: Any, stride: Any, padding: Any,
-                       output_padding: Any, groups: Any, dilation: Any) -> Array:
-    y = _core.conv_transpose_forward(rank, input, weight, bias, stride, padding, output_padding,
-                                     groups, dilation)
-    if y is not None:
-        return y
-    return _transpose_forward_any(rank, input, weight, bias, stride, padding, output_padding,
-                                  groups, dilation)
+def _transpose_forward(*call: Any) -> Array:
+    y = _core.conv_transpose_forward(*call)
+    return conv_general.transpose_forward(*call) if y is None else y
 
 
-def _transpose_backward(rank: int, grad_output: Any, input: Any, weight: Any, stride: Any,
-                        padding: Any, output_padding: Any, groups: Any, dilation: Any,
-                        output_mask: Any) -> ConvGrads:
-    grads = _core.conv_transpose_backward(rank, grad_output, input, weight, stride, padding,
-                                          output_padding, groups, dilation, output_mask)
-    if grads is not None:
-        return ConvGrads._make(grads)
-    return _transpose_backward_any(rank, grad_output, input, weight, stride, padding,
-                                   output_padding, groups, dilation, output_mask)
-
-
-# --- every other case: what is wrong, or how to make it common ---------------------------------
-
-
-def _forward_any(rank: int, input: Any, weight: Any, bias: Any, stride: Any, padding: Any,
-                 dilation: Any, groups: Any, algorithm: Any, out: Any,
-                 weight_dtype: np.dtype[Any] | None = None) -> Array:
-    x, w, b = as_array("input", input), as_array("weight", weight), optional_array("bias", bias)
-    layout = read_layout(w.shape, stride, padding, dilation, groups, rank=rank)
-    layout, shape = conv_output(x.shape, w.shape, layout)
-    _check_bias(b, w.shape[0])
-    _check_algorithm(algorithm)
-    result = result_dtype(x, w, b) if weight_dtype is None else result_dtype(x, weight_dtype)
-    if out is not None:
-        check_out(out, shape, result, input=x, weight=w, bias=b)
-
-    dtype = kernel_dtype(result)
-    if _nothing_to_sum(x, w):
-        y = _bias_alone(b, shape, rank, dtype)
-    else:
-        place = np.asarray(out) if out is not None and result == dtype else None
-        y = _must(_core.conv_forward(
-            rank, for_kernel(x, dtype), for_kernel(w, dtype), _bias_for_kernel(b, dtype), *layout,
-            algorithm, place))
-    if out is None:
-        return y.astype(result, copy=False)
-    if y is not out:
-        out[...] = y
-    return out
-
-
-def _backward_any(rank: int, grad_output: Any, input: Any, weight: Any, stride: Any, padding: Any,
-                  dilation: Any, groups: Any, output_mask: Any, algorithm: Any) -> ConvGrads:
-    dy, x, w = _operands(grad_output, input, weight)
-    layout = read_layout(w.shape, stride, padding, dilation, groups, rank=rank)
-    layout, shape = conv_output(x.shape, w.shape, layout)
-    _check_algorithm(algorithm)
-    mask = _read_mask(output_mask)
-    result = _check_grad_output(dy, shape, x, w)
-
-    if _nothing_to_sum(x, w):
-        return _bias_gradient_alone(dy, x, w, rank, mask, result)
-    dtype = kernel_dtype(result)
-    grads = _must(_core.conv_backward(
-        rank, for_kernel(dy, dtype), for_kernel(x, dtype), for_kernel(w, dtype), *layout, mask,
-        algorithm))
-    return ConvGrads._make(g if g is None else g.astype(result, copy=False) for g in grads)
-
-
-def _transpose_forward_any(rank: int, input: Any, weight: Any, bias: Any, stride: Any,
-                           padding: Any, output_padding: Any, groups: Any, dilation: Any) -> Array:
-    x, w, b = as_array("input", input), as_array("weight", weight), optional_array("bias", bias)
-    layout, extra, shape = conv_transpose_output(
-        x.shape, w.shape, stride, padding, output_padding, groups, dilation, rank)
-    _check_bias(b, shape[-rank - 1])
-    result = result_dtype(x, w, b)
-
-    dtype = kernel_dtype(result)
-    if _nothing_to_sum(x, w):
-        return _bias_alone(b, shape, rank, dtype).astype(result, copy=False)
-    y = _must(_core.conv_transpose_forward(
-        rank, for_kernel(x, dtype), for_kernel(w, dtype), _bias_for_kernel(b, dtype),
-        layout.stride, layout.padding, extra, layout.groups, layout.dilation))
-    return y.astype(result, copy=False)
-
-
-def _transpose_backward_any(rank: int, grad_output: Any, input: Any, weight: Any, stride: Any,
-                            padding: Any, output_padding: Any, groups: Any, dilation: Any,
-                            output_mask: Any) -> ConvGrads:
-    dy, x, w = _operands(grad_output, input, weight)
-    layout, extra, shape = conv_transpose_output(
-        x.shape, w.shape, stride, padding, output_padding, groups, dilation, rank)
-    mask = _read_mask(output_mask)
-    result = _check_grad_output(dy, shape, x, w)
-
-    if _nothing_to_sum(x, w):
-        return _bias_gradient_alone(dy, x, w, rank, mask, result)
-    dtype = kernel_dtype(result)
-    grads = _must(_core.conv_transpose_backward(
-        rank, for_kernel(dy, dtype), for_kernel(x, dtype), for_kernel(w, dtype),
-        layout.stride, layout.padding, extra, layout.groups, layout.dilation, mask))
-    return ConvGrads._make(g if g is None else g.astype(result, copy=False) for g in grads)
-
-
-def _operands(grad_output: Any, input: Any, weight: Any) -> tuple[Array, Array, Array]:
-    return (as_array("grad_output", grad_output), as_array("input", input),
-            as_array("weight", weight))
-
-
-def _bias_for_kernel(bias: Array | None, dtype: np.dtype[Any]) -> Array | None:
-    return None if bias is None else for_kernel(bias, dtype)
-
-
-def _must(result: Given | None) -> Given:
-    """What `_core` gave, now that the case is the common one."""
-    if result is None:
-        raise RuntimeError("fastconv: internal error: a checked call was refused")
-    return result
-
-
-def _check_algorithm(name: Any) -> None:
-    if not isinstance(name, str) or name not in ALGORITHMS:
-        known = ", ".join(map(repr, ALGORITHMS))
-        raise ValueError(f"algorithm: expected one of {known}, got {kind(name)}")
-
-
-def _check_bias(bias: Array | None, filters: int) -> None:
-    if bias is not None and bias.shape != (filters,):
-        wrong_shape("bias", f"shape ({filters},), one number for each filter", bias)
-
-
-def _check_grad_output(dy: Array, shape: tuple[int, ...], x: Array, w: Array) -> np.dtype[Any]:
-    """Raise unless `dy` has the output's shape; returns the dtype of the gradients."""
-    if dy.shape != shape:
-        wrong_shape("grad_output", f"shape {shape}, that of the output", dy)
-    return result_dtype(dy, x, w)
-
-
-def _read_mask(value: Any) -> tuple[bool, bool, bool]:
-    try:
-        given = tuple(value)
-    except TypeError:
-        raise TypeError(f"output_mask: expected three booleans, got {kind(value)}") from None
-    if len(given) != 3:
-        raise ValueError(f"output_mask: expected three booleans, got {given}")
-    for flag in given:
-        if not isinstance(flag, (bool, np.bool_)):
-            raise TypeError(f"output_mask: expected three booleans, got {given}")
-    return bool(given[0]), bool(given[1]), bool(given[2])
-
-
-def _nothing_to_sum(x: Array, w: Array) -> bool:
-    """No image, no channel or no filter: the kernels need not be asked."""
-    return x.size == 0 or w.size == 0
-
-
-def _bias_alone(bias: Array | None, shape: tuple[int, ...], rank: int,
-                dtype: np.dtype[Any]) -> Array:
-    y = np.zeros(shape, dtype)
-    if bias is not None:
-        y += bias.reshape(-1, *[1] * rank).astype(dtype)
-    return y
-
-
-def _bias_gradient_alone(dy: Array, x: Array, w: Array, rank: int, mask: tuple[bool, bool, bool],
-                         dtype: np.dtype[Any]) -> ConvGrads:
-    dx = np.zeros(x.shape, dtype) if mask[0] else None
-    dw = np.zeros(w.shape, dtype) if mask[1] else None
-    if not mask[2]:
-        return ConvGrads(dx, dw, None)
-    others = tuple(axis for axis in range(dy.ndim) if axis != dy.ndim - rank - 1)
-    return ConvGrads(dx, dw, dy.sum(axis=others, dtype=np.float64).astype(dtype))
+def _transpose_backward(*call: Any) -> ConvGrads:
+    grads = _core.conv_transpose_backward(*call)
+    return ConvGrads._make(conv_general.transpose_backward(*call) if grads is None else grads)

@@ -46,8 +46,7 @@ def read_layout(
     groups = positive_int("groups", groups)
     if weight_shape[0] % groups:
         raise ValueError(
-            f"groups: expected a divisor of the {weight_shape[0]} filters of {weight},"
-            f" got {groups}"
+            f"groups: expected a divisor of the {weight_shape[0]} filters of {weight}, got {groups}"
         )
     return Layout(
         _per_axis("stride", stride, rank, 1),
@@ -70,8 +69,7 @@ def conv_output(
     channels = check_input(input_shape, rank, input)
     if channels % layout.groups:
         raise ValueError(
-            f"groups: expected a divisor of the {channels} channels of {input},"
-            f" got {layout.groups}"
+            f"groups: expected a divisor of the {channels} channels of {input}, got {layout.groups}"
         )
     if weight_shape[1] * layout.groups != channels:
         raise ValueError(
@@ -108,9 +106,9 @@ def conv_transpose_output(
     groups: Any,
     dilation: Any,
     rank: int,
-) -> tuple[Layout, Shape, Shape]:
-    """The layout of a transposed convolution with filters (C, F / groups, *kernel), its output
-    padding and the shape of its output, all checked."""
+) -> tuple[Shape, tuple[Pair, ...], Shape, int, Shape, Shape]:
+    """Stride, padding, output padding, groups and dilation of a transposed convolution with
+    filters (C, F / groups, *kernel), as `_core` takes them, and the shape of its output."""
     check_weight(weight_shape, "C, F / groups", rank)
     channels = check_input(input_shape, rank)
     groups = positive_int("groups", groups)
@@ -124,9 +122,7 @@ def conv_transpose_output(
             f" got shape {weight_shape}"
         )
     if isinstance(padding, str):
-        raise ValueError(
-            f"padding: expected numbers for a transposed convolution, got {padding!r}"
-        )
+        raise ValueError(f"padding: expected numbers for a transposed convolution, got {padding!r}")
     pads = _padding(padding, rank)
     assert not isinstance(pads, str)
     stride = _per_axis("stride", stride, rank, 1)
@@ -150,11 +146,11 @@ def conv_transpose_output(
         output.append(whole - before - after)
     output_shape = (*input_shape[: -rank - 1], weight_shape[1] * groups, *output)
     _check_sizes(output_shape, pads)
-    return Layout(stride, pads, dilation, groups), extra, output_shape
+    return stride, pads, extra, groups, dilation, output_shape
 
 
 def check_weight(shape: Shape, channels: str, rank: int | None, weight: str = "weight") -> int:
-    """Raise unless `shape` is that of filters with `rank` spatial axes (or any); returns the rank."""
+    """Raise unless filters of this shape have `rank` spatial axes (or any); returns the rank."""
     if rank is None:
         rank = len(shape) - 2
         if rank not in AXES:

@@ -63,7 +63,7 @@ def conv(
            [ 0.,  0., 10., 20.]])
     """
     x, w = as_array("input", input), as_array("weight", weight)
-    if wrt not in ("weight", "input"):
+    if not isinstance(wrt, str) or wrt not in ("weight", "input"):
         raise ValueError(f"wrt: expected 'weight' or 'input', got {kind(wrt)}")
     layout = read_layout(w.shape, stride, padding, dilation, groups)
     rank = w.ndim - 2
@@ -79,9 +79,14 @@ def conv(
     terms = np.indices((*shape, *w.shape[1:])).reshape(2 * rank + 2, -1)
     s, d, before, length = (
         np.array(numbers)[:, np.newaxis]
-        for numbers in (layout.stride, layout.dilation, [b for b, _ in layout.padding], x.shape[1:])
+        for numbers in (
+            layout.stride,
+            layout.dilation,
+            [pair[0] for pair in layout.padding],
+            x.shape[1:],
+        )
     )
-    i = terms[1:rank + 1] * s + terms[rank + 2:] * d - before
+    i = terms[1 : rank + 1] * s + terms[rank + 2 :] * d - before
     inside = ((i >= 0) & (i < length)).all(axis=0)
     f, o, c, r = np.split(terms[:, inside], [1, rank + 1, rank + 2])
     i = i[:, inside]

@@ -135,7 +135,7 @@ def check_out(
     if not out.flags.writeable:
         raise ValueError("out: expected a writeable array, got a read-only one")
     for name, array in inputs.items():
-        if array is not None and np.may_share_memory(out, array, max_work=1000):
+        if array is not None and np.may_share_memory(out, array, max_work=1000):  # type: ignore[arg-type]
             raise ValueError(f"out: expected memory of its own, got an array that overlaps {name}")
 
 

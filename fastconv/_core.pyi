@@ -1,0 +1,70 @@
+"""The types of _core.pyx. None stands for "not the common case, nothing done"."""
+
+from typing import Any
+
+from .operands import Array
+
+Grads = tuple[Array | None, Array | None, Array | None]
+
+# What all share.
+def isa_names() -> tuple[str, ...]: ...
+def isa() -> str: ...
+def select_isa(name: str) -> None: ...
+def get_num_threads() -> int: ...
+def set_num_threads(n: int) -> None: ...
+def swap_num_threads_here(n: int) -> int: ...
+def openmp_runtime() -> str | None: ...
+def clear_scratch() -> int: ...
+
+# Convolution.
+def conv_forward(
+    rank: int,
+    input: Any,
+    weight: Any,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+    algorithm: Any,
+    out: Any,
+    /,
+) -> Array | None: ...
+def conv_backward(
+    rank: int,
+    grad_output: Any,
+    input: Any,
+    weight: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+    output_mask: Any,
+    algorithm: Any,
+    /,
+) -> Grads | None: ...
+def conv_transpose_forward(
+    rank: int,
+    input: Any,
+    weight: Any,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    output_padding: Any,
+    groups: Any,
+    dilation: Any,
+    /,
+) -> Array | None: ...
+def conv_transpose_backward(
+    rank: int,
+    grad_output: Any,
+    input: Any,
+    weight: Any,
+    stride: Any,
+    padding: Any,
+    output_padding: Any,
+    groups: Any,
+    dilation: Any,
+    output_mask: Any,
+    /,
+) -> Grads | None: ...
