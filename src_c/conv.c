@@ -25,18 +25,22 @@ static void trim(fc_axis *axis)
     axis->weight += dead * axis->weight_step;
 }
 
-/* Share of the (output row, tap) pairs that lie wholly in padding: what panels can leave out. */
+/* Share of the products that panels can leave out: those of a tap that reads nothing but padding
+ * for so many pixels in order that whole panels of some 48 lie among them. */
 static double in_padding(const fc_job *job)
 {
     double live = 1;
-    for (int a = 0; a < 3; a++) {
+    int64_t pixels = 1;   /* that one step along the axis passes */
+    for (int a = 2; a >= 0; a--) {
         const fc_axis *axis = &job->axis[a];
-        int64_t met = 0, inside;
+        int64_t dead = 0, inside;
         for (int64_t r = 0; r < axis->taps; r++) {
             fc_axis_inside(axis, r, &inside);
-            met += a < 2 ? inside : inside ? axis->outputs : 0;
+            const int64_t outside = (axis->outputs - inside) * pixels;
+            dead += !inside ? axis->outputs * pixels : outside > 96 && a < 2 ? outside - 48 : 0;
         }
-        live *= (double)met / (axis->taps * axis->outputs);
+        pixels *= axis->outputs;
+        live *= 1 - (double)dead / (axis->taps * pixels);
     }
     return 1 - live;
 }

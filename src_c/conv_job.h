@@ -63,16 +63,6 @@ static inline void fc_job_next_tap(const fc_job *job, int64_t r[3])
     }
 }
 
-/* How many rows of a gather may read whole vectors, where `reach` elements past the first row's
- * start are read at most and `left` elements remain from there to the array's end. */
-static inline int64_t fc_safe_rows(int64_t left, int64_t reach, int64_t from_row, int64_t rows)
-{
-    if (reach > left)
-        return 0;
-    const int64_t safe = from_row > 0 ? (left - reach) / from_row + 1 : rows;
-    return safe < rows ? safe : rows;
-}
-
 int fc_conv_panels(const fc_job *job);
 
 int fc_conv_planes(const fc_job *job);

@@ -70,37 +70,24 @@ static int64_t inside(int64_t at, int64_t step, int64_t cells, int64_t count, in
 }
 
 /* One phase plane of one channel at one z: rows of the source between zeros. */
-static void fill_rows(const plan *p, const char *source, int64_t left, char *to,
-                      const int64_t at[2], int64_t rows, int64_t width)
+static void fill_rows(const plan *p, const char *source, char *to, const int64_t at[2])
 {
     const fc_job *job = p->job;
     const fc_axis *y = &job->axis[1], *x = &job->axis[2];
+    const int64_t rows = p->e[1].reach, width = p->e[2].reach;
     int64_t many_y, many_x;
     const int64_t q_y = inside(at[0], y->step, y->cells, rows, &many_y);
     const int64_t q_x = inside(at[1], x->step, x->cells, width, &many_x);
-    if (!many_y || !many_x) {
+    if (many_y < rows || many_x < width)
         memset(to, 0, rows * width * job->size);
+    if (!many_y || !many_x)
         return;
-    }
-    const int64_t start = (at[0] + q_y * y->step) * job->source_axis[1];
-    const int64_t from = at[1] + q_x * x->step;
-    fc_run runs[3];
-    int64_t count = 0;
-    if (q_x)
-        runs[count++] = (fc_run){0, -1, q_x};
-    runs[count++] = (fc_run){q_x, from, many_x};
-    if (q_x + many_x < width)
-        runs[count++] = (fc_run){q_x + many_x, -1, width - q_x - many_x};
-    const int64_t from_row = y->step * job->source_axis[1];
-    const fc_gather gather = {
-        .runs = runs, .count = count, .step = x->step, .rows = many_y,
-        .safe = fc_safe_rows(left - start, from + up(many_x, job->kernels->lanes) * x->step, from_row, many_y),
-        .from = source + start * job->size, .from_row = from_row,
-        .to = to + q_y * width * job->size, .to_row = width,
-    };
-    memset(to, 0, q_y * width * job->size);
-    job->kernels->gather(&gather);
-    memset(to + (q_y + many_y) * width * job->size, 0, (rows - q_y - many_y) * width * job->size);
+    const int64_t from = (at[0] + q_y * y->step) * job->source_axis[1] + at[1] + q_x * x->step;
+    job->kernels->copy_rows(&(fc_copy){
+        .from = source + from * job->size, .from_row = y->step * job->source_axis[1],
+        .from_step = x->step, .to = to + (q_y * width + q_x) * job->size, .to_row = width,
+        .to_step = 1, .rows = many_y, .length = many_x,
+    });
 }
 
 /* The box's padded, phase-split copy of all channels. */
@@ -108,7 +95,6 @@ static void fill(const plan *p, const box *b, char *planes)
 {
     const fc_job *job = p->job;
     const fc_axis *axis = job->axis;
-    const int64_t all = job->batch * job->groups * job->channels * job->source_channel;
     const int64_t slots = p->e[0].slots * p->e[1].slots * p->e[2].slots;
     for (int64_t c = 0; c < job->channels; c++)
         for (int64_t s = 0; s < slots; s++) {
@@ -128,8 +114,7 @@ static void fill(const plan *p, const box *b, char *planes)
                     continue;
                 }
                 const int64_t start = channel * job->source_channel + z * job->source_axis[0];
-                fill_rows(p, job->source + start * job->size, all - start, to, at + 1,
-                          p->e[1].reach, p->e[2].reach);
+                fill_rows(p, job->source + start * job->size, to, at + 1);
             }
         }
 }
@@ -157,10 +142,12 @@ static void compute(const plan *p, const box *b, const char *planes, char *tile,
     };
     job->kernels->gemm(&g);
     for (int64_t i = 0; !direct && i < job->rows; i++)
-        job->kernels->copy_rows(tile + i * p->tile_row * job->size, width,
-                                job->out + (to + i * job->out_row) * job->size,
-                                job->axis[1].place_step * job->out_axis[1],
-                                job->axis[2].place_step, many, b->count[2]);
+        job->kernels->copy_rows(&(fc_copy){
+            .from = tile + i * p->tile_row * job->size, .from_row = width, .from_step = 1,
+            .to = job->out + (to + i * job->out_row) * job->size,
+            .to_row = job->axis[1].place_step * job->out_axis[1], .to_step = job->axis[2].place_step,
+            .rows = many, .length = b->count[2],
+        });
 }
 
 static void body(void *context, int index, int team)
@@ -266,8 +253,8 @@ int fc_conv_planes(const fc_job *job)
     return FC_OK;
 }
 
-/* Cycles per vector-width of pixels on one Zen 4 core, measured constants: gathering a panel row
- * of 48 lanes costs 10, a row of a plane or of the tile 12, an FMA 1. */
+/* Cycles for 48 pixels on one Zen 4 core, measured: a panel row costs 15 to gather and an entry
+ * 150 to begin, a row of a plane or of the tile 12; products run at 3 a row and tap. */
 int fc_conv_planes_pay(const fc_job *job)
 {
     const fc_axis *x = &job->axis[2];
@@ -282,5 +269,5 @@ int fc_conv_planes_pay(const fc_job *job)
     const double products = 3 * taps * job->channels * job->rows;
     const double waste = (double)p.e[2].reach / p.e[2].box;
     const double fill = 12 * job->channels * (double)p.planes / outputs;
-    return fill + 12 * job->rows + products * waste < 10 * taps * job->channels + 3 * job->rows + products;
+    return fill + 12 * job->rows + products * waste < taps * (15 * job->channels + 150) + 3 * job->rows + products;
 }

@@ -46,22 +46,36 @@ typedef struct {
 
 /* Runs of lanes gathered into rows of scratch: for each row and each run,
  *
- *     to[row * to_row + lane + l] = from[row * from_row + run.from + l * step],  l < length
+ *     to[row * to_row + run.lane + l] = from[row * from_row + run.from + l * step],  l < length
  *
- * or 0 where run.from < 0. Runs stand in ascending order of lane. Each run may write up to the
- * next multiple of a vector past its end, so the last row needs `lanes` elements of slack; and
- * in the first `safe` rows it may read as far (times step). */
+ * and 0 in every lane that no run covers. Runs do not overlap and stand in ascending order of
+ * lane. Whole vectors are read where the array, which has `behind` elements before `from` and
+ * `ahead` from it on, holds them. */
 typedef struct { int64_t lane, from, length; } fc_run;
 
 typedef struct {
     const fc_run *runs;
     int64_t count, step;     /* step >= 1 */
-    int64_t rows, safe;
+    int64_t rows;
     const void *from;
     int64_t from_row;
+    int64_t behind, ahead;
     void *to;
-    int64_t to_row;
+    int64_t to_row;          /* a multiple of `lanes`; rows are written whole */
 } fc_gather;
+
+/* A strided copy, which touches nothing else:
+ *
+ *     to[row * to_row + i * to_step] = from[row * from_row + i * from_step],  i < length
+ *
+ * Where to_step is 2 the elements between are read and written back. */
+typedef struct {
+    const void *from;
+    int64_t from_row, from_step;
+    void *to;
+    int64_t to_row, to_step;
+    int64_t rows, length;
+} fc_copy;
 
 /* The gated cell behind its products, for `rows` sequences and `count` states:
  *
@@ -102,9 +116,7 @@ typedef struct {
     int64_t width_4, width_2;   /* the same for m <= 4 and m <= 2 */
     void (*gemm)(const fc_gemm *);
     void (*gather)(const fc_gather *);
-    /* to[row * to_row + i * to_step] = from[row * from_row + i], i < length; nothing else */
-    void (*copy_rows)(const void *from, int64_t from_row, void *to, int64_t to_row,
-                      int64_t to_step, int64_t rows, int64_t length);
+    void (*copy_rows)(const fc_copy *);
     /* is every one of the count elements at x finite? */
     int (*finite)(const void *x, int64_t count);
     /* y[i] = exp(x[i]), 1 / (1 + exp(-x[i])), i < count, at most 2 ulp off; y may be x */
