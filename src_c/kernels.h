@@ -131,6 +131,8 @@ typedef struct {
                             int64_t width, void *to);
     /* sum[j] = row[0][j] + row[1][j] + ..., j < count; sum may be one of the rows */
     void (*sum_rows)(const void *const *row, int64_t rows, int64_t count, void *sum);
+    /* x[0] + x[1] + ..., count terms: pairwise and in double, in an order that depends on count alone */
+    double (*sum)(const void *x, int64_t count);
     void (*gate)(const fc_gate *);
     void (*gate_back)(const fc_gate_back *);
 } fc_kernels;

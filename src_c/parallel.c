@@ -11,6 +11,7 @@
 #ifndef _WIN32
 #include <dlfcn.h>
 #include <pthread.h>
+#include <sched.h>
 #endif
 
 /* A forked child has none of its parent's OpenMP threads, and libgomp waits for them for ever:
@@ -86,9 +87,14 @@ void fc_barrier_wait(fc_barrier *barrier, int team)
         __atomic_store_n(&barrier->epoch, epoch + 1, __ATOMIC_RELEASE);
         return;
     }
-    while (__atomic_load_n(&barrier->epoch, __ATOMIC_ACQUIRE) == epoch) {
+    /* A member that waits longer than some 50 us may hold the core that the last one needs. */
+    for (int spins = 0; __atomic_load_n(&barrier->epoch, __ATOMIC_ACQUIRE) == epoch; spins += spins <= 1000) {
 #ifdef __x86_64__
         __builtin_ia32_pause();
+#endif
+#ifndef _WIN32
+        if (spins > 1000)
+            sched_yield();
 #endif
     }
 }
