@@ -109,6 +109,55 @@ typedef struct {
     int64_t h_row;
 } fc_gate_back;
 
+/* Row r of an operand begins r * row elements behind `at`; row = 0: the same row every time. */
+typedef struct { const void *at; int64_t row; } fc_in;
+typedef struct { void *at; int64_t row; } fc_out;
+
+/* The gradient that reaches a state s of n numbers through the score s^T M s and through a
+ * product V s, where y = V^T (their gradient) and ns = (M + M^T) s:
+ *
+ *     dw = e * (y . s - rho);  g (+)= e * y + dw * ns
+ *
+ * e.at NULL: e = 1. g.at NULL: only dw. */
+typedef struct {
+    int64_t rows, n;
+    fc_in e, y, s, rho, ns;
+    fc_out g, dw;
+    int add;
+} fc_state_grad;
+
+/* One step of the softmax over everything so far, for `rows` sequences. First, unless s is NULL,
+ * the state s with the score w joins the sums d of exp(w_j - mu) and num of exp(w_j - mu) s_j:
+ *
+ *     new = max(mu, w);  f = exp(mu - new);  e = exp(w - new);  mu = new
+ *     d = f * d + e;  num = f * num + e * s
+ *
+ * (d_lost and num_lost hold what rounding lost). Then, unless x is NULL, the mixture with x:
+ *
+ *     m = max(mu, wx);  z = exp(wx - m) + exp(mu - m) * d;  a = exp(wx - m) / z
+ *     c = a * x + exp(mu - m) / z * num
+ *
+ * Where step >= lengths[r] (lengths NULL: nowhere): a = 0, c = 0, z = 1, m the largest number.
+ * Scalars lie one beside the other, rows of n numbers too. */
+typedef struct {
+    int64_t rows, n, step;
+    const int64_t *lengths;
+    const void *s, *w, *x, *wx;
+    void *mu, *d, *d_lost, *num, *num_lost;
+    void *c, *a, *m, *z;
+} fc_online;
+
+/* And back: unless y is NULL, the step with the gradients y and rho joins the sums p and r, scaled
+ * by exp(nu), of all later steps; then e is what a state with score w is to multiply them by.
+ *
+ *     new = min(nu, m);  f = exp(new - nu);  q = exp(new - m) / z;  nu = new
+ *     p = f * p + q * y;  r = f * r + q * rho;  e = exp(w - nu) */
+typedef struct {
+    int64_t rows, n;
+    const void *y, *rho, *m, *z, *w;
+    void *nu, *p, *p_lost, *r, *r_lost, *e;
+} fc_online_back;
+
 typedef struct {
     int64_t lanes;   /* of one vector */
     int64_t rows;    /* of the register tile at its widest: worth making m a multiple */
@@ -135,6 +184,34 @@ typedef struct {
     double (*sum)(const void *x, int64_t count);
     void (*gate)(const fc_gate *);
     void (*gate_back)(const fc_gate_back *);
+
+    /* attention.inc; r runs over rows, j over n (or cols), i over count. Sums over j run in 16
+     * lanes and then a tree, on every instruction set. */
+    /* out[r] = scale * sum of x[r, j] y[r, j] */
+    void (*dots)(int64_t rows, int64_t n, fc_in x, fc_in y, double scale, fc_out out);
+    /* a[r * count + i] = softmax over i of score[i][r]; a score without address is 0 */
+    void (*softmax_rows)(int64_t rows, int64_t count, const fc_in *score, void *a);
+    /* out[r, j] = sum over i of weight[i][r] * source[i][r, j] */
+    void (*mix)(int64_t rows, int64_t n, int64_t count, const fc_in *weight, const fc_in *source,
+                fc_out out);
+    /* out[r, j] = weight[r] * source[r, j]; out may be source */
+    void (*scale_rows)(int64_t rows, int64_t n, fc_in weight, fc_in source, fc_out out);
+    void (*state_grad)(const fc_state_grad *);
+    void (*online)(const fc_online *);
+    void (*online_back)(const fc_online_back *);
+    /* Panels of `width` lanes (a multiple of `lanes`), each `panel` elements behind the last:
+     * to[j / width * panel + r * width + j % width] = scale[r] * source[r, j], zeros where
+     * j >= cols. scale.at NULL: 1. */
+    void (*pack_panels)(int64_t rows, int64_t cols, fc_in source, fc_in scale, int64_t width,
+                        int64_t panel, void *to);
+    /* The same of the upper triangle of an (n, n) matrix, its diagonal halved; only rows that
+     * are not all zero in a panel are written. */
+    void (*pack_triangle)(int64_t n, fc_in source, int64_t width, int64_t panel, void *to);
+    /* The same as pack_panels with width 8 */
+    void (*pack_columns)(int64_t rows, int64_t cols, fc_in source, int64_t panel, void *to);
+    /* m (n, n) becomes m + m^T; its upper triangle is copied to the lower one */
+    void (*add_transpose)(int64_t n, fc_out m);
+    void (*mirror)(int64_t n, fc_out m);
 } fc_kernels;
 
 extern const fc_kernels fc_kernels_f32_avx512, fc_kernels_f64_avx512;

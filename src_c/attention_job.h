@@ -1,0 +1,138 @@
+/* What the forward and the backward driver of AttentionRNN share: addresses, panels, products. */
+#ifndef FC_ATTENTION_JOB_H
+#define FC_ATTENTION_JOB_H
+
+#include "arena.h"
+#include "attention_rnn.h"
+#include "conv.h"
+#include "kernels.h"
+#include "parallel.h"
+
+#include <string.h>
+
+/* Rows of one product over all steps: their results stay in the second-level cache. */
+enum { FC_ATTENTION_CHUNK = 64 };
+
+/* Sizes and kernels of one call. */
+typedef struct {
+    const fc_attention_rnn *net;
+    const fc_kernels *kn;
+    size_t size;              /* of an element */
+    int64_t T, B, n, k;       /* k = 0 with an infinite window */
+    int64_t lags, cols;       /* matrices that states meet: 1 or k; and lags * n */
+    int64_t given, before;    /* P and S of attention_rnn.h */
+    int infinite;
+} fc_attention_sizes;
+
+static inline fc_attention_sizes fc_attention_measure(const fc_attention_rnn *net)
+{
+    const int64_t k = net->window < 0 ? 0 : net->window, lags = net->shared ? 1 : k;
+    return (fc_attention_sizes){
+        .net = net, .kn = fc_active[net->dtype],
+        .size = net->dtype == FC_F32 ? sizeof(float) : sizeof(double),
+        .T = net->steps, .B = net->batch, .n = net->n, .k = k, .lags = lags, .cols = lags * net->n,
+        .given = net->given, .before = net->window < 0 ? net->given : k,
+        .infinite = net->window < 0,
+    };
+}
+
+static inline void *fc_at(const void *array, int64_t index, size_t size)
+{
+    return (char *)array + index * (int64_t)size;
+}
+
+/* The next `count` elements of a block that begins at NULL while it is only measured. */
+static inline void *fc_carve(uintptr_t *end, int64_t count, size_t size)
+{
+    const uintptr_t begin = *end;
+    *end += ((uintptr_t)count * size + 63) / 64 * 64;
+    return (void *)begin;
+}
+
+static inline int64_t fc_round_up(int64_t count, int64_t unit)
+{
+    return (count + unit - 1) / unit * unit;
+}
+
+/* Lanes of a panel for products of m rows and n columns. */
+static inline int64_t fc_panel_width(const fc_kernels *kn, int64_t m, int64_t n)
+{
+    const int64_t widest = m > 4 ? kn->width : m > 2 ? kn->width_4 : kn->width_2;
+    const int64_t whole = n > 0 ? fc_round_up(n, kn->lanes) : kn->lanes;
+    return whole < widest ? whole : widest;
+}
+
+/* A matrix (taps * k, cols) in panels: each [taps][k][width]. */
+typedef struct {
+    void *at;
+    int64_t taps, k, cols, width;
+    const int64_t *tap;       /* (taps): t * k * width */
+    int triangle;             /* upper triangular: row p is 0 before column p */
+} fc_panels;
+
+static inline int64_t fc_panels_length(int64_t rows, int64_t cols, int64_t width)
+{
+    return rows * fc_round_up(cols, width);
+}
+
+/* C (m, cols) (+)= A B; A_t[i, p] = a[a_row[i] + a_tap[t] + p]. */
+static inline void fc_multiply(const fc_attention_sizes *s, int64_t m, const void *a,
+                               const int64_t *a_row, const int64_t *a_tap, int64_t taps,
+                               const fc_panels *b, void *c, int64_t c_row, int accumulate)
+{
+    for (int64_t j = 0; j < b->cols; j += b->width) {
+        const int64_t end = j + b->width < b->cols ? j + b->width : b->cols;
+        const fc_gemm g = {
+            .m = m, .n = end - j, .taps = taps, .k = b->triangle && end < b->k ? end : b->k,
+            .a = a, .a_row = a_row, .a_tap = a_tap, .a_step = 1,
+            .b = fc_at(b->at, j * b->taps * b->k, s->size), .b_tap = b->tap, .b_step = b->width,
+            .c = fc_at(c, j, s->size), .c_row = c_row, .accumulate = accumulate,
+        };
+        s->kn->gemm(&g);
+    }
+}
+
+/* Pack a matrix (rows, cols) whose rows lie `row` apart as tap `tap` of the panels. */
+static inline void fc_pack_tap(const fc_attention_sizes *s, const fc_panels *b, int64_t tap,
+                               const void *matrix, int64_t row)
+{
+    s->kn->pack_panels(b->k, b->cols, (fc_in){matrix, row}, (fc_in){0}, b->width,
+                       b->taps * b->k * b->width, fc_at(b->at, tap * b->k * b->width, s->size));
+}
+
+/* The same of its transpose: row p of the panels is column p of the matrix. */
+static inline void fc_pack_transposed(const fc_attention_sizes *s, const fc_panels *b, int64_t tap,
+                                      const void *matrix, int64_t row)
+{
+    for (int64_t j = 0; j < b->cols; j += b->width) {
+        const int64_t count = b->cols - j < b->width ? b->cols - j : b->width;
+        s->kn->pack_transposed(fc_at(matrix, j * row, s->size), row, count, b->k, b->width,
+                               fc_at(b->at, (j * b->taps + tap * b->width) * b->k, s->size));
+    }
+}
+
+/* Member's rows of the batch: whole register tiles, if there are enough of them. Sequences are
+ * independent, so the members need not wait for each other. */
+static inline void fc_batch_share(const fc_attention_sizes *s, int member, int team,
+                                  int64_t *begin, int64_t *end)
+{
+    const int64_t unit = s->B >= 8 * team ? 8 : 1;
+    fc_share((s->B + unit - 1) / unit, member, team, begin, end);
+    *begin *= unit;
+    *end = *end * unit < s->B ? *end * unit : s->B;
+}
+
+/* Zero the rows of `each` elements of the sequences b0 .. b1 - 1 that have ended before step t. */
+static inline void fc_clear_ended(const fc_attention_sizes *s, int64_t t, int64_t b0, int64_t b1,
+                                  void *rows, int64_t each)
+{
+    const int64_t *lengths = s->net->lengths;
+    for (int64_t b = b0; lengths && b < b1; b++)
+        if (t >= lengths[b])
+            memset(fc_at(rows, b * each, s->size), 0, (size_t)each * s->size);
+}
+
+/* The slot of step t >= -k in a ring of k. */
+static inline int64_t fc_slot(const fc_attention_sizes *s, int64_t t) { return (t + s->k) % s->k; }
+
+#endif
