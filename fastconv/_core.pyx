@@ -163,3 +163,4 @@ _start()
 
 
 include "_core_conv.pxi"
+include "_core_attention_rnn.pxi"

@@ -122,14 +122,15 @@ static inline void fc_batch_share(const fc_attention_sizes *s, int member, int t
     *end = *end * unit < s->B ? *end * unit : s->B;
 }
 
-/* Zero the rows of `each` elements of the sequences b0 .. b1 - 1 that have ended before step t. */
+/* `rows` are those of the sequences b0 .. b1 - 1, `each` elements long: zero the ones that have
+ * ended before step t. */
 static inline void fc_clear_ended(const fc_attention_sizes *s, int64_t t, int64_t b0, int64_t b1,
                                   void *rows, int64_t each)
 {
     const int64_t *lengths = s->net->lengths;
     for (int64_t b = b0; lengths && b < b1; b++)
         if (t >= lengths[b])
-            memset(fc_at(rows, b * each, s->size), 0, (size_t)each * s->size);
+            memset(fc_at(rows, (b - b0) * each, s->size), 0, (size_t)each * s->size);
 }
 
 /* The slot of step t >= -k in a ring of k. */

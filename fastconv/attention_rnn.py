@@ -1,0 +1,537 @@
+"""AttentionRNN: a recurrent network whose state is a mixture of what it attends to.
+
+This file reads the arguments, says what is wrong with them, and lays out the arrays; `_core`
+makes the call.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, overload
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from . import _core
+from .operands import Array, as_array, for_kernel, integer, kernel_dtype, result_dtype, wrong_shape
+
+DType = np.dtype[Any]
+
+
+class AttentionRNNGrads(NamedTuple):
+    """Gradients of a loss with respect to the operands of `attention_rnn`.
+
+    Each has the shape of its operand; that of h0 is None where none was given.
+    """
+
+    x: Array
+    w_q: Array
+    w_k: Array
+    w_v: Array
+    h0: Array | None
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class AttentionRNNTape:
+    """What `attention_rnn` keeps for `attention_rnn_backward`: copies, so later changes to the
+    operands do not matter. T steps, B sequences, n numbers a state, k the window; L = 1 for
+    shared matrices, else k; P states of h0; S = k, or P with an infinite window."""
+
+    x: Array  # (T, B, n)
+    w_q: Array
+    w_k: Array
+    w_v: Array
+    window: int | None
+    given: int  # P
+    lengths: Array | None
+    states: Array  # (S + T, B, n): h0 or zeros, then h
+    grown: Array  # (P + T, B, L, n): (M_i + M_i^T) s of each state; of the last one unset
+    grown_x: Array  # (T, B, n): (M_0 + M_0^T) x
+    a: Array  # (T, B, k + 1): softmax; with an infinite window (T, B, 1): of x alone
+    mixed: Array | None  # (T, B, n): sum_i a_i s_i; shared matrices only
+    scores: Array | None  # (P + T, B): of each state; this and the next two: infinite window only
+    m: Array | None  # (T, B): a_i = exp(score_i - m) / z
+    z: Array | None
+    has_h0: bool
+    batch_first: bool
+    unbatched: bool
+    dtype: DType  # of the results
+
+    def __repr__(self) -> str:
+        T, B, n = self.x.shape
+        return f"AttentionRNNTape({T} steps, {B} sequences, {n} states, window {self.window})"
+
+
+# --- arguments ---------------------------------------------------------------------------------
+
+
+def _weights(w_q: ArrayLike, w_k: ArrayLike, w_v: ArrayLike, window: Any) -> tuple[list[Array], int | None]:
+    """The three as arrays of one shape, and the window, None for an infinite one."""
+    weights = [as_array(name, w) for name, w in (("w_q", w_q), ("w_k", w_k), ("w_v", w_v))]
+    first = weights[0]
+    if first.ndim not in (2, 3) or first.shape[-1] != first.shape[-2]:
+        wrong_shape("w_q", "(n, n), or (k + 1, n, n) for one matrix for each of the k + 1 states", first)
+    for name, w in (("w_k", weights[1]), ("w_v", weights[2])):
+        if w.shape != first.shape:
+            wrong_shape(name, f"the shape of w_q, {first.shape}", w)
+    if first.ndim == 2:
+        return weights, None if window is None else integer("window", window, minimum=0)
+    if first.shape[0] == 0:
+        wrong_shape("w_q", "(k + 1, n, n) with k >= 0", first)
+    if window is not None and integer("window", window, minimum=0) != first.shape[0] - 1:
+        raise ValueError(f"window: expected {first.shape[0] - 1}, for w_q has shape {first.shape}, got {window}")
+    return weights, first.shape[0] - 1
+
+
+def _sequence(x: ArrayLike, n: int, batch_first: bool) -> tuple[Array, bool]:
+    """x as (T, B, n), and whether it came without a batch."""
+    array = as_array("x", x)
+    if array.ndim not in (2, 3) or array.shape[-1] != n:
+        layout = f"(B, T, {n})" if batch_first else f"(T, B, {n})"
+        wrong_shape("x", f"{layout} or (T, {n})", array)
+    return _steps_first(array, batch_first), array.ndim == 2
+
+
+def _steps_first(array: Array, batch_first: bool) -> Array:
+    """(T, n), (T, B, n) or (B, T, n) as (T, B, n)."""
+    if array.ndim == 2:
+        return array[:, None]
+    return array.swapaxes(0, 1) if batch_first else array
+
+
+def _as_given(array: Array, batch_first: bool, unbatched: bool) -> Array:
+    """And back: (T, B, n) in the layout of x."""
+    if unbatched:
+        return array[:, 0]
+    return array.swapaxes(0, 1) if batch_first else array
+
+
+def _states(name: str, value: ArrayLike, shape: tuple[int, ...], unbatched: bool, length: int | None) -> Array:
+    """States (p, B, n), or (p, n) without a batch; p = length, if it is given."""
+    array = as_array(name, value)
+    batch = shape[1:] if unbatched else shape
+    if array.ndim != len(batch) + 1 or array.shape[1:] != batch or (length is not None and array.shape[0] != length):
+        count = "p" if length is None else str(length)
+        wrong_shape(name, f"({', '.join([count, *map(str, batch)])})", array)
+    return array[:, None] if unbatched else array
+
+
+def _read_lengths(lengths: ArrayLike | None, T: int, B: int, unbatched: bool) -> Array | None:
+    """Lengths (B,) as int64, each in 0 .. T."""
+    if lengths is None:
+        return None
+    array = np.asarray(lengths)
+    if array.dtype.kind not in "iu" and array.size:
+        raise TypeError(f"lengths: expected integers, got dtype {array.dtype}")
+    if array.shape != (B,) and not (unbatched and array.shape == ()):
+        wrong_shape("lengths", f"({B},)", array)
+    if array.size and not (array.min() >= 0 and array.max() <= T):
+        raise ValueError(f"lengths: expected numbers from 0 to {T}, got {array.min()} to {array.max()}")
+    return np.ascontiguousarray(array.reshape(B), dtype=np.int64)
+
+
+def _check_size(*counts: int) -> None:
+    """What a driver counts must fit int64."""
+    if np.prod([float(count) for count in counts]) * 8 >= 2.0**60:
+        raise MemoryError(f"arrays of {' * '.join(map(str, counts))} numbers do not fit into memory")
+
+
+# --- forward -----------------------------------------------------------------------------------
+
+
+@overload
+def attention_rnn(
+    x: ArrayLike,
+    w_q: ArrayLike,
+    w_k: ArrayLike,
+    w_v: ArrayLike,
+    h0: ArrayLike | None = None,
+    *,
+    window: int | None = None,
+    lengths: ArrayLike | None = None,
+    batch_first: bool = False,
+    return_tape: Literal[False] = False,
+) -> Array: ...
+
+
+@overload
+def attention_rnn(
+    x: ArrayLike,
+    w_q: ArrayLike,
+    w_k: ArrayLike,
+    w_v: ArrayLike,
+    h0: ArrayLike | None = None,
+    *,
+    window: int | None = None,
+    lengths: ArrayLike | None = None,
+    batch_first: bool = False,
+    return_tape: Literal[True],
+) -> tuple[Array, AttentionRNNTape]: ...
+
+
+def attention_rnn(
+    x: ArrayLike,
+    w_q: ArrayLike,
+    w_k: ArrayLike,
+    w_v: ArrayLike,
+    h0: ArrayLike | None = None,
+    *,
+    window: int | None = None,
+    lengths: ArrayLike | None = None,
+    batch_first: bool = False,
+    return_tape: bool = False,
+) -> Array | tuple[Array, AttentionRNNTape]:
+    """AttentionRNN(k) over whole sequences.
+
+    With s_0 = x[t] and s_i = h[t-i], i = 1 .. k::
+
+        q_i = Q_i s_i;  k_i = K_i s_i;  v_i = V_i s_i
+        w_i = q_i . k_i;  a = softmax(w_0 .. w_k);  h[t] = sum_i a_i v_i
+
+    Parameters
+    ----------
+    x : array_like, shape (T, B, n), (T, n), or (B, T, n) with `batch_first`
+        The inputs: T steps of B sequences.
+    w_q, w_k, w_v : array_like, shape (k + 1, n, n) or (n, n)
+        Q_i, K_i and V_i: one matrix for each i, or the same for all of them.
+    h0 : array_like, shape (p, B, n), or (p, n) for x (T, n), optional
+        The states before the start, oldest first. With a finite window there must be k of them;
+        where they are absent they are zeros, which take part with score 0 and value 0. With an
+        infinite window nothing stands before the start, unless h0 gives any number of states.
+    window : int, optional
+        k. For shared matrices, None means an infinite window: each step attends to x[t] and to
+        every earlier state. It costs the same work and memory at every step.
+    lengths : array_like of int, shape (B,), optional
+        How many steps of each sequence are real. From there on h is 0.
+    batch_first : bool
+        x and h have shape (B, T, n).
+    return_tape : bool
+        Also return what `attention_rnn_backward` needs. The last bits of h may differ from those
+        of a call without: the scores are summed in another order.
+
+    Returns
+    -------
+    h : ndarray, in the layout of x
+        The states after every step.
+    tape : AttentionRNNTape
+        Only with `return_tape`. A step of one sequence takes (k + 3) n + k + 1 numbers with separate
+        matrices, 5 n + k + 1 with shared ones, and 5 n + 4 with an infinite window, besides
+        copies of the weights. It may be used many times, from any thread.
+
+    Raises
+    ------
+    TypeError
+        If an operand has no dtype that we compute in (float16, bfloat16, float32, float64,
+        integers, booleans), or `window` or `lengths` hold no integers.
+    ValueError
+        If shapes do not fit each other, or a length or the window is out of range.
+    MemoryError
+        If there is not enough memory.
+
+    Examples
+    --------
+    >>> import fastconv as fc
+    >>> x = [[1.0, 0.0], [0.0, 1.0]]  # two steps, no batch
+    >>> eye = [[1.0, 0.0], [0.0, 1.0]]
+    >>> fc.attention_rnn(x, eye, eye, eye)  # attends to everything before
+    array([[1. , 0. ],
+           [0.5, 0.5]])
+    >>> h, tape = fc.attention_rnn(x, eye, eye, eye, window=1, return_tape=True)
+    >>> fc.attention_weights(tape).shape
+    (2, 2)
+    """
+    weights, k = _weights(w_q, w_k, w_v, window)
+    n = weights[0].shape[-1]
+    steps, unbatched = _sequence(x, n, batch_first)
+    T, B, _ = steps.shape
+    start = None if h0 is None else _states("h0", h0, (B, n), unbatched, k)
+    real = _read_lengths(lengths, T, B, unbatched)
+    result = result_dtype(steps, *weights, *([] if start is None else [start]))
+    _check_size((k or 0) + 1, max(T, 1) + (0 if start is None else len(start)), max(B, 1), max(n, 1))
+
+    dtype = kernel_dtype(result)
+    kernel_weights = [for_kernel(w, dtype) for w in weights]
+    kernel_x = _clean(for_kernel(steps, dtype), real)
+    if start is not None:
+        start = for_kernel(start, dtype)
+    if return_tape:
+        kernel_x = _own(kernel_x, x)
+        kernel_weights = [_own(w, given) for w, given in zip(kernel_weights, (w_q, w_k, w_v), strict=True)]
+        tape = _empty_tape(kernel_x, kernel_weights, start, k, real, bool(batch_first), unbatched, result)
+        first = len(tape.states) - T
+        h = tape.states[first:]
+        if h.size:
+            h0_part = tape.states[first - tape.given : first] if tape.given else None
+            _core.attention_rnn_forward(kernel_x, *kernel_weights, h0_part, h, k, real, tape)
+        return _result(h.copy(), result, batch_first, unbatched), tape
+    h = np.empty((T, B, n), dtype)
+    if h.size:
+        _core.attention_rnn_forward(kernel_x, *kernel_weights, start, h, k, real, None)
+    return _result(h, result, batch_first, unbatched)
+
+
+def _clean(x: Array, lengths: Array | None) -> Array:
+    """x with zeros past every length: whatever stands there must reach nothing."""
+    if lengths is None:
+        return x
+    return np.where((np.arange(len(x))[:, None] < lengths)[..., None], x, x.dtype.type(0))
+
+
+def _own(array: Array, given: Any) -> Array:
+    """`array` in memory that nobody else writes to."""
+    return array.copy() if np.may_share_memory(array, np.asarray(given)) else array
+
+
+def _result(h: Array, dtype: DType, batch_first: bool, unbatched: bool) -> Array:
+    return _as_given(h.astype(dtype, copy=False), batch_first, unbatched)
+
+
+def _empty_tape(
+    x: Array,
+    weights: list[Array],
+    h0: Array | None,
+    window: int | None,
+    lengths: Array | None,
+    batch_first: bool,
+    unbatched: bool,
+    dtype: DType,
+) -> AttentionRNNTape:
+    """A tape with room for everything, in which the states before the start stand already."""
+    T, B, n = x.shape
+    shared, infinite = weights[0].ndim == 2, window is None
+    k = window or 0
+    given = 0 if h0 is None else len(h0)
+    before = given if infinite else k
+    empty = x.dtype.type
+
+    def room(*shape: int) -> Array:
+        return np.empty(shape, empty)
+
+    states = room(before + T, B, n)
+    states[:before] = 0 if h0 is None else h0
+    return AttentionRNNTape(
+        x,
+        *weights,
+        window,
+        given,
+        lengths,
+        states,
+        grown=room(given + T, B, 1 if shared else k, n),
+        grown_x=room(T, B, n),
+        a=room(T, B, k + 1),
+        mixed=room(T, B, n) if shared else None,
+        scores=room(given + T, B) if infinite else None,
+        m=room(T, B) if infinite else None,
+        z=room(T, B) if infinite else None,
+        has_h0=h0 is not None,
+        batch_first=batch_first,
+        unbatched=unbatched,
+        dtype=dtype,
+    )
+
+
+def attention_rnn_step(
+    x_t: ArrayLike,
+    history: ArrayLike,
+    w_q: ArrayLike,
+    w_k: ArrayLike,
+    w_v: ArrayLike,
+    *,
+    window: int | None = None,
+) -> Array:
+    """One step of AttentionRNN: h[t] from x[t] and the states before it.
+
+    Parameters
+    ----------
+    x_t : array_like, shape (B, n) or (n,)
+        The input of this step.
+    history : array_like, shape (p, B, n), or (p, n) for x_t (n,)
+        The states before, oldest first. A finite window sees the last k of them; where there
+        are fewer, zeros stand before them, as in `attention_rnn`.
+    w_q, w_k, w_v : array_like, shape (k + 1, n, n) or (n, n)
+        As for `attention_rnn`.
+    window : int, optional
+        k for shared matrices; None: all of `history`.
+
+    Returns
+    -------
+    ndarray, shape (B, n) or (n,)
+
+    Raises
+    ------
+    TypeError, ValueError, MemoryError
+        As `attention_rnn`.
+
+    Examples
+    --------
+    >>> import fastconv as fc
+    >>> eye = [[1.0, 0.0], [0.0, 1.0]]
+    >>> fc.attention_rnn_step([0.0, 1.0], [[1.0, 0.0]], eye, eye, eye)
+    array([0.5, 0.5])
+    """
+    weights, k = _weights(w_q, w_k, w_v, window)
+    n = weights[0].shape[-1]
+    step = as_array("x_t", x_t)
+    if step.ndim not in (1, 2) or step.shape[-1] != n:
+        wrong_shape("x_t", f"(B, {n}) or ({n},)", step)
+    unbatched = step.ndim == 1
+    rows = step[None] if unbatched else step
+    states = _states("history", history, rows.shape, unbatched, None)
+    if k is not None:
+        states = states[max(0, len(states) - k) :]
+    result = result_dtype(step, states, *weights)
+    _check_size((k or 0) + 1, len(states) + 1, max(rows.shape[0], 1), max(n, 1))
+
+    dtype = kernel_dtype(result)
+    h = np.empty((1, *rows.shape), dtype)
+    if h.size:
+        _core.attention_rnn_forward(
+            for_kernel(rows[None], dtype),
+            *(for_kernel(w, dtype) for w in weights),
+            for_kernel(states, dtype),
+            h,
+            k,
+            None,
+            None,
+        )
+    return (h[0, 0] if unbatched else h[0]).astype(result, copy=False)
+
+
+# --- backward ----------------------------------------------------------------------------------
+
+
+def attention_rnn_backward(
+    grad_h: ArrayLike, tape: AttentionRNNTape, *, grad_h_last: ArrayLike | None = None
+) -> AttentionRNNGrads:
+    """Backpropagation through time.
+
+    With g[t] the total gradient of the loss with respect to h[t]::
+
+        dw_i = a_i (g[t] . v_i - g[t] . h[t]);  dv_i = a_i g[t]
+        ds_i = V_i^T dv_i + dw_i (Q_i^T k_i + K_i^T q_i)      added to g[t-i], dx[t] for i = 0
+
+    Parameters
+    ----------
+    grad_h : array_like, in the shape of h
+        The direct gradient of the loss with respect to every h[t]. What it holds past a length
+        has no effect.
+    tape : AttentionRNNTape
+        From `attention_rnn`.
+    grad_h_last : array_like, shape (B, n), or (n,) without a batch, optional
+        Added to the gradient of each sequence's last real step (of the newest state of h0, where
+        it has no step).
+
+    Returns
+    -------
+    AttentionRNNGrads(x, w_q, w_k, w_v, h0)
+        In the dtype of h. h0 is None where none was given.
+
+    Raises
+    ------
+    TypeError
+        If `tape` is none, or a gradient has no dtype that we compute in.
+    ValueError
+        If a gradient has the wrong shape.
+    MemoryError
+        If there is not enough memory.
+
+    Examples
+    --------
+    >>> import fastconv as fc
+    >>> one = [[1.0]]
+    >>> h, tape = fc.attention_rnn([[0.5]], one, one, one, return_tape=True)
+    >>> fc.attention_rnn_backward([[1.0]], tape).x  # h = x: nothing else to attend to
+    array([[1.]])
+    """
+    if not isinstance(tape, AttentionRNNTape):
+        raise TypeError(f"tape: expected what attention_rnn returned, got {type(tape).__name__}")
+    T, B, n = tape.x.shape
+    grad = _total_gradient(grad_h, grad_h_last, tape)
+    dx = np.empty_like(tape.x)
+    dw = [np.empty_like(w) for w in (tape.w_q, tape.w_k, tape.w_v)]
+    if dx.size:
+        _core.attention_rnn_backward(grad, tape, dx, *dw)
+    else:
+        for array in dw:
+            array[:] = 0
+
+    def out(array: Array) -> Array:
+        return array.astype(tape.dtype, copy=False)
+
+    dh0 = None
+    if tape.has_h0:
+        dh0 = out(grad[: tape.given].copy())
+        dh0 = dh0[:, 0] if tape.unbatched else dh0
+    return AttentionRNNGrads(_as_given(out(dx), tape.batch_first, tape.unbatched), *map(out, dw), dh0)
+
+
+def _total_gradient(grad_h: ArrayLike, grad_h_last: ArrayLike | None, tape: AttentionRNNTape) -> Array:
+    """(P + T, B, n): zeros for h0, then what reaches each h[t] directly."""
+    T, B, n = tape.x.shape
+    direct = as_array("grad_h", grad_h)
+    shape = (T, n) if tape.unbatched else (B, T, n) if tape.batch_first else (T, B, n)
+    if direct.shape != shape:
+        wrong_shape("grad_h", f"shape {shape}", direct)
+    last = None
+    if grad_h_last is not None:
+        last = as_array("grad_h_last", grad_h_last)
+        if last.shape != (shape[-1:] if tape.unbatched else (B, n)):
+            wrong_shape("grad_h_last", f"shape {shape[-1:] if tape.unbatched else (B, n)}", last)
+
+    grad = np.empty((tape.given + T, B, n), tape.x.dtype)
+    grad[: tape.given] = 0
+    grad[tape.given :] = _clean(_steps_first(direct, tape.batch_first), tape.lengths)
+    if last is not None:
+        ends = tape.given - 1 + (np.full(B, T) if tape.lengths is None else tape.lengths)
+        rows = np.flatnonzero(ends >= 0)
+        grad[ends[rows], rows] += last.reshape(B, n)[rows].astype(grad.dtype)
+    return grad
+
+
+def attention_weights(tape: AttentionRNNTape) -> Array:
+    """How much every step of `attention_rnn` attended to what.
+
+    Parameters
+    ----------
+    tape : AttentionRNNTape
+        From `attention_rnn`.
+
+    Returns
+    -------
+    ndarray, shape (T, B, k + 1), or (T, k + 1), or (B, T, k + 1), as x was given
+        Column 0 is the weight of x[t], column i that of h[t-i]. Rows sum to 1, or are 0 past the
+        end of a sequence. An infinite window has as many columns as its longest reach, 0 where
+        there is nothing.
+
+    Raises
+    ------
+    TypeError
+        If `tape` is none.
+
+    Examples
+    --------
+    >>> import fastconv as fc
+    >>> zero = [[0.0]]  # all scores are 0
+    >>> h, tape = fc.attention_rnn([[1.0], [1.0], [1.0]], zero, zero, zero, return_tape=True)
+    >>> fc.attention_weights(tape)[:2]
+    array([[1. , 0. , 0. ],
+           [0.5, 0.5, 0. ]])
+    """
+    if not isinstance(tape, AttentionRNNTape):
+        raise TypeError(f"tape: expected what attention_rnn returned, got {type(tape).__name__}")
+    weights = _infinite_weights(tape) if tape.window is None else tape.a.copy()
+    return _as_given(weights.astype(tape.dtype, copy=False), tape.batch_first, tape.unbatched)
+
+
+def _infinite_weights(tape: AttentionRNNTape) -> Array:
+    T, B, n = tape.x.shape
+    weights = np.zeros((T, B, max(tape.given + T, 1)), tape.x.dtype)
+    if n == 0:  # nothing was computed, and all scores are 0
+        for t in range(T):
+            weights[t, :, : tape.given + t + 1] = 1 / (tape.given + t + 1)
+        return _clean(weights, tape.lengths)
+    assert tape.scores is not None and tape.m is not None and tape.z is not None
+    for t in range(T):
+        seen = tape.given + t
+        weights[t, :, 0] = tape.a[t, :, 0]
+        past = np.exp(tape.scores[:seen][::-1] - tape.m[t]) / tape.z[t]
+        weights[t, :, 1 : seen + 1] = past.T
+    return _clean(weights, tape.lengths)
