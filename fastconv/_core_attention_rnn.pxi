@@ -1,6 +1,12 @@
 # AttentionRNN: pointers of arrays that attention_rnn.py has laid out, and one call into
 # src_c/attention_rnn.h.
 
+import math
+
+cdef extern from "arena.h" nogil:
+    void *fc_arena_take(size_t bytes)
+    void fc_arena_give(void *block)
+
 cdef extern from "attention_rnn.h" nogil:
     ctypedef struct fc_attention_rnn:
         int dtype
@@ -23,6 +29,38 @@ cdef extern from "attention_rnn.h" nogil:
         const fc_attention_rnn *net, void *grad, const void *x, const void *w_q, const void *w_k,
         const void *w_v, const fc_attention_tape *tape, void *dx, void *dw_q, void *dw_k,
         void *dw_v, int threads)
+
+
+cdef class Block:
+    """A block of the arena that lives as long as the arrays in it."""
+    cdef char *data
+
+    def __cinit__(self, size_t size):
+        self.data = <char *>fc_arena_take(size)
+        if self.data == NULL:
+            raise MemoryError(f"no memory for {size} bytes")
+
+    def __dealloc__(self):
+        fc_arena_give(self.data)
+
+
+def kept_arrays(dtype, shapes):
+    """Uninitialised arrays in one block, which returns to the arena when the last of them dies.
+    Fresh memory would cost more than what a short sequence takes to compute."""
+    cdef cnp.npy_intp dims[32]
+    cdef int number = dtype.num
+    cdef size_t at = 0, itemsize = dtype.itemsize
+    sizes = [math.prod(shape) for shape in shapes]
+    cdef Block block = Block(sum([size * itemsize + 63 for size in sizes]) + 1)
+    arrays = []
+    for shape, size in zip(shapes, sizes):
+        for axis, length in enumerate(shape):
+            dims[axis] = length
+        array = cnp.PyArray_SimpleNewFromData(len(shape), dims, number, block.data + at)
+        cnp.set_array_base(array, block)
+        arrays.append(array)
+        at += (<size_t>size * itemsize + 63) & ~<size_t>63
+    return arrays
 
 
 cdef void *laid_out(object array, int dtype, int64_t count) except? NULL:

@@ -39,21 +39,21 @@ class AttentionRNNTape:
     w_q: Array
     w_k: Array
     w_v: Array
-    window: int | None
-    given: int  # P
-    lengths: Array | None
     states: Array  # (S + T, B, n): h0 or zeros, then h
     grown: Array  # (P + T, B, L, n): (M_i + M_i^T) s of each state; of the last one unset
     grown_x: Array  # (T, B, n): (M_0 + M_0^T) x
     a: Array  # (T, B, k + 1): softmax; with an infinite window (T, B, 1): of x alone
-    mixed: Array | None  # (T, B, n): sum_i a_i s_i; shared matrices only
-    scores: Array | None  # (P + T, B): of each state; this and the next two: infinite window only
-    m: Array | None  # (T, B): a_i = exp(score_i - m) / z
-    z: Array | None
+    window: int | None
+    given: int  # P
     has_h0: bool
+    lengths: Array | None
     batch_first: bool
     unbatched: bool
     dtype: DType  # of the results
+    mixed: Array | None = None  # (T, B, n): sum_i a_i s_i; shared matrices only
+    scores: Array | None = None  # (P + T, B): of each state; this and the next two: infinite window only
+    m: Array | None = None  # (T, B): a_i = exp(score_i - m) / z
+    z: Array | None = None
 
     def __repr__(self) -> str:
         T, B, n = self.x.shape
@@ -252,20 +252,18 @@ def attention_rnn(
     kernel_x = _clean(for_kernel(steps, dtype), real)
     if start is not None:
         start = for_kernel(start, dtype)
-    if return_tape:
-        kernel_x = _own(kernel_x, x)
-        kernel_weights = [_own(w, given) for w, given in zip(kernel_weights, (w_q, w_k, w_v), strict=True)]
-        tape = _empty_tape(kernel_x, kernel_weights, start, k, real, bool(batch_first), unbatched, result)
-        first = len(tape.states) - T
-        h = tape.states[first:]
+    if not return_tape:
+        h = np.empty((T, B, n), dtype)
         if h.size:
-            h0_part = tape.states[first - tape.given : first] if tape.given else None
-            _core.attention_rnn_forward(kernel_x, *kernel_weights, h0_part, h, k, real, tape)
-        return _result(h.copy(), result, batch_first, unbatched), tape
-    h = np.empty((T, B, n), dtype)
+            _core.attention_rnn_forward(kernel_x, *kernel_weights, start, h, k, real, None)
+        return _result(h, result, batch_first, unbatched)
+
+    tape = _empty_tape(kernel_x, kernel_weights, start, k, real, bool(batch_first), unbatched, result)
+    h = tape.states[len(tape.states) - T :]
     if h.size:
-        _core.attention_rnn_forward(kernel_x, *kernel_weights, start, h, k, real, None)
-    return _result(h, result, batch_first, unbatched)
+        before = tape.states[: tape.given] if tape.given else None
+        _core.attention_rnn_forward(tape.x, tape.w_q, tape.w_k, tape.w_v, before, h, k, real, tape)
+    return _result(h.copy(), result, batch_first, unbatched), tape
 
 
 def _clean(x: Array, lengths: Array | None) -> Array:
@@ -273,11 +271,6 @@ def _clean(x: Array, lengths: Array | None) -> Array:
     if lengths is None:
         return x
     return np.where((np.arange(len(x))[:, None] < lengths)[..., None], x, x.dtype.type(0))
-
-
-def _own(array: Array, given: Any) -> Array:
-    """`array` in memory that nobody else writes to."""
-    return array.copy() if np.may_share_memory(array, np.asarray(given)) else array
 
 
 def _result(h: Array, dtype: DType, batch_first: bool, unbatched: bool) -> Array:
@@ -294,33 +287,33 @@ def _empty_tape(
     unbatched: bool,
     dtype: DType,
 ) -> AttentionRNNTape:
-    """A tape with room for everything, in which the states before the start stand already."""
+    """A tape with room for everything, and in it copies of the operands."""
     T, B, n = x.shape
     shared, infinite = weights[0].ndim == 2, window is None
     k = window or 0
     given = 0 if h0 is None else len(h0)
     before = given if infinite else k
-    empty = x.dtype.type
-
-    def room(*shape: int) -> Array:
-        return np.empty(shape, empty)
-
-    states = room(before + T, B, n)
-    states[:before] = 0 if h0 is None else h0
+    shapes: dict[str, tuple[int, ...]] = {
+        "x": x.shape,
+        **{name: weights[0].shape for name in ("w_q", "w_k", "w_v")},
+        "states": (before + T, B, n),
+        "grown": (given + T, B, 1 if shared else k, n),
+        "grown_x": x.shape,
+        "a": (T, B, k + 1),
+    }
+    if shared:
+        shapes["mixed"] = x.shape
+    if infinite:
+        shapes |= {"scores": (given + T, B), "m": (T, B), "z": (T, B)}
+    arrays = dict(zip(shapes, _core.kept_arrays(x.dtype, list(shapes.values())), strict=True))
+    for name, value in zip(("x", "w_q", "w_k", "w_v"), (x, *weights), strict=True):
+        arrays[name][...] = value
+    arrays["states"][:before] = 0 if h0 is None else h0
     return AttentionRNNTape(
-        x,
-        *weights,
-        window,
-        given,
-        lengths,
-        states,
-        grown=room(given + T, B, 1 if shared else k, n),
-        grown_x=room(T, B, n),
-        a=room(T, B, k + 1),
-        mixed=room(T, B, n) if shared else None,
-        scores=room(given + T, B) if infinite else None,
-        m=room(T, B) if infinite else None,
-        z=room(T, B) if infinite else None,
+        **arrays,
+        window=window,
+        given=given,
+        lengths=lengths,
         has_h0=h0 is not None,
         batch_first=batch_first,
         unbatched=unbatched,
@@ -476,7 +469,7 @@ def _total_gradient(grad_h: ArrayLike, grad_h_last: ArrayLike | None, tape: Atte
         if last.shape != (shape[-1:] if tape.unbatched else (B, n)):
             wrong_shape("grad_h_last", f"shape {shape[-1:] if tape.unbatched else (B, n)}", last)
 
-    grad = np.empty((tape.given + T, B, n), tape.x.dtype)
+    (grad,) = _core.kept_arrays(tape.x.dtype, [(tape.given + T, B, n)])
     grad[: tape.given] = 0
     grad[tape.given :] = _clean(_steps_first(direct, tape.batch_first), tape.lengths)
     if last is not None:
