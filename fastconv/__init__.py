@@ -1,6 +1,14 @@
 """Fast convolutions and recurrent layers for NumPy, forward and backward, on the CPU."""
 
 from . import jacobian, reference
+from .attention_rnn import (
+    AttentionRNNGrads,
+    AttentionRNNTape,
+    attention_rnn,
+    attention_rnn_backward,
+    attention_rnn_step,
+    attention_weights,
+)
 from .conv import (
     ConvGrads,
     PreparedConv,
@@ -24,8 +32,14 @@ from .threads import get_num_threads, num_threads, set_num_threads, show_config
 __version__ = "0.1.0"
 
 __all__ = [
+    "AttentionRNNGrads",
+    "AttentionRNNTape",
     "ConvGrads",
     "PreparedConv",
+    "attention_rnn",
+    "attention_rnn_backward",
+    "attention_rnn_step",
+    "attention_weights",
     "conv1d",
     "conv1d_backward",
     "conv2d",

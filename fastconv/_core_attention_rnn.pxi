@@ -137,7 +137,8 @@ def attention_rnn_backward(grad, tape, dx, dw_q, dw_k, dw_v):
     attention_net(&net, tape.x, tape.w_q, tape.window, tape.given, tape.lengths)
     attention_tape(&kept, &net, tape)
     cdef int64_t size = net.steps * net.batch * net.n, matrices = cnp.PyArray_SIZE(<cnp.ndarray>tape.w_q)
-    cdef void *g = laid_out(grad, net.dtype, size + net.given * net.batch * net.n)
+    cdef int64_t before = net.given if net.window < 0 else net.window
+    cdef void *g = laid_out(grad, net.dtype, size + before * net.batch * net.n)
     cdef void *x = laid_out(tape.x, net.dtype, size)
     cdef void *q = laid_out(tape.w_q, net.dtype, matrices)
     cdef void *k = laid_out(tape.w_k, net.dtype, matrices)

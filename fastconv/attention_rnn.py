@@ -4,14 +4,24 @@ This file reads the arguments, says what is wrong with them, and lays out the ar
 makes the call.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from . import _core
-from .operands import Array, as_array, for_kernel, integer, kernel_dtype, result_dtype, wrong_shape
+from .operands import (
+    Array,
+    as_array,
+    for_kernel,
+    integer,
+    kernel_dtype,
+    kind,
+    optional_array,
+    result_dtype,
+    wrong_shape,
+)
 
 DType = np.dtype[Any]
 
@@ -19,14 +29,15 @@ DType = np.dtype[Any]
 class AttentionRNNGrads(NamedTuple):
     """Gradients of a loss with respect to the operands of `attention_rnn`.
 
-    Each has the shape of its operand; that of h0 is None where none was given.
+    Each has the shape of its operand. There is one of h0 also where it was not given and stood
+    for zeros: (k, B, n), or (0, B, n) with an infinite window.
     """
 
     x: Array
     w_q: Array
     w_k: Array
     w_v: Array
-    h0: Array | None
+    h0: Array
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -45,7 +56,6 @@ class AttentionRNNTape:
     a: Array  # (T, B, k + 1): softmax; with an infinite window (T, B, 1): of x alone
     window: int | None
     given: int  # P
-    has_h0: bool
     lengths: Array | None
     batch_first: bool
     unbatched: bool
@@ -118,14 +128,21 @@ def _read_lengths(lengths: ArrayLike | None, T: int, B: int, unbatched: bool) ->
     """Lengths (B,) as int64, each in 0 .. T."""
     if lengths is None:
         return None
-    array = np.asarray(lengths)
+    array = as_array("lengths", lengths)
     if array.dtype.kind not in "iu" and array.size:
         raise TypeError(f"lengths: expected integers, got dtype {array.dtype}")
     if array.shape != (B,) and not (unbatched and array.shape == ()):
         wrong_shape("lengths", f"({B},)", array)
-    if array.size and not (array.min() >= 0 and array.max() <= T):
-        raise ValueError(f"lengths: expected numbers from 0 to {T}, got {array.min()} to {array.max()}")
-    return np.ascontiguousarray(array.reshape(B), dtype=np.int64)
+    for length in array.flat:
+        if not 0 <= length <= T:
+            raise ValueError(f"lengths: expected 0 to T = {T}, got {length}")
+    return np.array(array, np.int64).reshape(B)
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name}: expected a bool, got {kind(value)}")
+    return bool(value)
 
 
 def _check_size(*counts: int) -> None:
@@ -238,13 +255,14 @@ def attention_rnn(
     >>> fc.attention_weights(tape).shape
     (2, 2)
     """
+    batch_first, return_tape = _flag("batch_first", batch_first), _flag("return_tape", return_tape)
     weights, k = _weights(w_q, w_k, w_v, window)
     n = weights[0].shape[-1]
     steps, unbatched = _sequence(x, n, batch_first)
     T, B, _ = steps.shape
     start = None if h0 is None else _states("h0", h0, (B, n), unbatched, k)
     real = _read_lengths(lengths, T, B, unbatched)
-    result = result_dtype(steps, *weights, *([] if start is None else [start]))
+    result = result_dtype(steps, *weights, start)
     _check_size((k or 0) + 1, max(T, 1) + (0 if start is None else len(start)), max(B, 1), max(n, 1))
 
     dtype = kernel_dtype(result)
@@ -258,7 +276,7 @@ def attention_rnn(
             _core.attention_rnn_forward(kernel_x, *kernel_weights, start, h, k, real, None)
         return _result(h, result, batch_first, unbatched)
 
-    tape = _empty_tape(kernel_x, kernel_weights, start, k, real, bool(batch_first), unbatched, result)
+    tape = _empty_tape(kernel_x, kernel_weights, start, k, real, batch_first, unbatched, result)
     h = tape.states[len(tape.states) - T :]
     if h.size:
         before = tape.states[: tape.given] if tape.given else None
@@ -314,7 +332,6 @@ def _empty_tape(
         window=window,
         given=given,
         lengths=lengths,
-        has_h0=h0 is not None,
         batch_first=batch_first,
         unbatched=unbatched,
         dtype=dtype,
@@ -409,13 +426,13 @@ def attention_rnn_backward(
     tape : AttentionRNNTape
         From `attention_rnn`.
     grad_h_last : array_like, shape (B, n), or (n,) without a batch, optional
-        Added to the gradient of each sequence's last real step (of the newest state of h0, where
-        it has no step).
+        Added to the gradient of each sequence's last real step (of the newest state before
+        the start, where it has no step).
 
     Returns
     -------
     AttentionRNNGrads(x, w_q, w_k, w_v, h0)
-        In the dtype of h. h0 is None where none was given.
+        In the dtype of h and the gradients together.
 
     Raises
     ------
@@ -434,10 +451,18 @@ def attention_rnn_backward(
     >>> fc.attention_rnn_backward([[1.0]], tape).x  # h = x: nothing else to attend to
     array([[1.]])
     """
-    if not isinstance(tape, AttentionRNNTape):
-        raise TypeError(f"tape: expected what attention_rnn returned, got {type(tape).__name__}")
+    _check_tape(tape)
     T, B, n = tape.x.shape
-    grad = _total_gradient(grad_h, grad_h_last, tape)
+    shape = (T, n) if tape.unbatched else (B, T, n) if tape.batch_first else (T, B, n)
+    direct, last = as_array("grad_h", grad_h), optional_array("grad_h_last", grad_h_last)
+    if direct.shape != shape:
+        wrong_shape("grad_h", f"h's shape {shape}", direct)
+    if last is not None and last.shape != (shape[-1:] if tape.unbatched else (B, n)):
+        wrong_shape("grad_h_last", f"shape {shape[-1:] if tape.unbatched else (B, n)}", last)
+    result = result_dtype(tape.dtype, direct, last)
+    tape = _in_dtype(tape, kernel_dtype(result))
+
+    grad = _direct_gradient(direct, last, tape)
     dx = np.empty_like(tape.x)
     dw = [np.empty_like(w) for w in (tape.w_q, tape.w_k, tape.w_v)]
     if dx.size:
@@ -446,34 +471,39 @@ def attention_rnn_backward(
         for array in dw:
             array[:] = 0
 
-    def out(array: Array) -> Array:
-        return array.astype(tape.dtype, copy=False)
-
-    dh0 = None
-    if tape.has_h0:
-        dh0 = out(grad[: tape.given].copy())
-        dh0 = dh0[:, 0] if tape.unbatched else dh0
-    return AttentionRNNGrads(_as_given(out(dx), tape.batch_first, tape.unbatched), *map(out, dw), dh0)
+    dh0 = grad[: len(grad) - T].copy()
+    dx, dq, dk, dv, dh0 = (array.astype(result, copy=False) for array in (dx, *dw, dh0))
+    return AttentionRNNGrads(
+        _as_given(dx, tape.batch_first, tape.unbatched), dq, dk, dv, dh0[:, 0] if tape.unbatched else dh0
+    )
 
 
-def _total_gradient(grad_h: ArrayLike, grad_h_last: ArrayLike | None, tape: AttentionRNNTape) -> Array:
-    """(P + T, B, n): zeros for h0, then what reaches each h[t] directly."""
+def _check_tape(tape: Any) -> None:
+    if not isinstance(tape, AttentionRNNTape):
+        raise TypeError(f"tape: expected an AttentionRNNTape from attention_rnn, got {kind(tape)}")
+
+
+def _in_dtype(tape: AttentionRNNTape, dtype: DType) -> AttentionRNNTape:
+    """The tape itself, or a copy that holds numbers of another dtype."""
+    if tape.x.dtype == dtype:
+        return tape
+    arrays = {
+        name: array.astype(dtype)
+        for name, array in vars(tape).items()
+        if isinstance(array, np.ndarray) and name != "lengths"
+    }
+    return replace(tape, **arrays)
+
+
+def _direct_gradient(direct: Array, last: Array | None, tape: AttentionRNNTape) -> Array:
+    """(S + T, B, n): zeros for what stands before the start, then what reaches each h[t] directly."""
     T, B, n = tape.x.shape
-    direct = as_array("grad_h", grad_h)
-    shape = (T, n) if tape.unbatched else (B, T, n) if tape.batch_first else (T, B, n)
-    if direct.shape != shape:
-        wrong_shape("grad_h", f"shape {shape}", direct)
-    last = None
-    if grad_h_last is not None:
-        last = as_array("grad_h_last", grad_h_last)
-        if last.shape != (shape[-1:] if tape.unbatched else (B, n)):
-            wrong_shape("grad_h_last", f"shape {shape[-1:] if tape.unbatched else (B, n)}", last)
-
-    (grad,) = _core.kept_arrays(tape.x.dtype, [(tape.given + T, B, n)])
-    grad[: tape.given] = 0
-    grad[tape.given :] = _clean(_steps_first(direct, tape.batch_first), tape.lengths)
+    (grad,) = _core.kept_arrays(tape.x.dtype, [tape.states.shape])
+    before = len(grad) - T
+    grad[:before] = 0
+    grad[before:] = _clean(_steps_first(direct, tape.batch_first), tape.lengths)
     if last is not None:
-        ends = tape.given - 1 + (np.full(B, T) if tape.lengths is None else tape.lengths)
+        ends = before - 1 + (np.full(B, T) if tape.lengths is None else tape.lengths)
         rows = np.flatnonzero(ends >= 0)
         grad[ends[rows], rows] += last.reshape(B, n)[rows].astype(grad.dtype)
     return grad
@@ -508,19 +538,18 @@ def attention_weights(tape: AttentionRNNTape) -> Array:
     array([[1. , 0. , 0. ],
            [0.5, 0.5, 0. ]])
     """
-    if not isinstance(tape, AttentionRNNTape):
-        raise TypeError(f"tape: expected what attention_rnn returned, got {type(tape).__name__}")
+    _check_tape(tape)
     weights = _infinite_weights(tape) if tape.window is None else tape.a.copy()
+    if tape.x.shape[-1] == 0:  # nothing was computed: all scores are 0
+        seen = np.arange(len(weights)) + tape.given + 1 if tape.window is None else np.array([tape.window + 1])
+        weights[:] = np.where(np.arange(weights.shape[-1]) < seen[:, None], 1 / seen[:, None], 0)[:, None]
+        weights = _clean(weights, tape.lengths)
     return _as_given(weights.astype(tape.dtype, copy=False), tape.batch_first, tape.unbatched)
 
 
 def _infinite_weights(tape: AttentionRNNTape) -> Array:
     T, B, n = tape.x.shape
     weights = np.zeros((T, B, max(tape.given + T, 1)), tape.x.dtype)
-    if n == 0:  # nothing was computed, and all scores are 0
-        for t in range(T):
-            weights[t, :, : tape.given + t + 1] = 1 / (tape.given + t + 1)
-        return _clean(weights, tape.lengths)
     assert tape.scores is not None and tape.m is not None and tape.z is not None
     for t in range(T):
         seen = tape.given + t

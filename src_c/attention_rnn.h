@@ -42,8 +42,8 @@ int fc_attention_rnn_forward(const fc_attention_rnn *net, const void *x, const v
                              const void *w_k, const void *w_v, const void *h0, void *h,
                              const fc_attention_tape *tape, int threads);
 
-/* grad (P + T, B, n): on entry zeros, then the direct gradient of every h[t] (0 past a length);
- * on return the total one, of h0 and h. -> dx as x, dw_* as w_*. */
+/* grad (S + T, B, n): on entry zeros, then the direct gradient of every h[t] (0 past a length);
+ * on return the total one, of what stands before the start and of h. -> dx as x, dw_* as w_*. */
 int fc_attention_rnn_backward(const fc_attention_rnn *net, void *grad, const void *x,
                               const void *w_q, const void *w_k, const void *w_v,
                               const fc_attention_tape *tape, void *dx, void *dw_q, void *dw_k,

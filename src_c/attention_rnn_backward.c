@@ -34,7 +34,7 @@ typedef struct {
     void *y;                          /* separate: ring (k, B, k, n); shared (T, B, n) */
     void *r;                          /* (T, B) */
     void *dw;                         /* separate: (T, B, k + 1); shared: of x, (T, B) */
-    void *dw_states;                  /* shared: (P + T, B) */
+    void *dw_states;                  /* shared: (S + T, B) */
     void *p, *p_lost, *rho, *rho_lost, *nu, *e;   /* (B, n), (B): sums over later steps */
     void *columns_g, *columns_x, *columns_s;   /* g, x and states by groups of 8 columns */
     void *gram;                       /* G_i (1 or k + 1, n, n) */
@@ -73,7 +73,7 @@ static size_t lay_out(job *p, uintptr_t base, int team)
     p->y = fc_carve(&end, shared ? T * B * n : k * B * s->cols, s->size);
     p->r = fc_carve(&end, T * B, s->size);
     p->dw = fc_carve(&end, T * B * (shared ? 1 : k + 1), s->size);
-    p->dw_states = fc_carve(&end, shared ? (s->given + T) * B : 0, s->size);
+    p->dw_states = fc_carve(&end, shared ? (s->before + T) * B : 0, s->size);
     void **const rows_of[] = {&p->p, &p->p_lost, &p->rho, &p->rho_lost, &p->nu, &p->e};
     for (int i = 0; i < 6; i++)
         *rows_of[i] = fc_carve(&end, shared ? B * (i < 2 ? n : 1) : 0, s->size);
@@ -111,8 +111,9 @@ static void pack_values(job *p)
     if (s->net->shared)
         return;
     for (int64_t i = 1; i <= s->k; i++)
-        s->kn->copy_rows(fc_at(p->w_v, i * n * n, s->size), n, fc_at(p->wide, (i - 1) * n, s->size),
-                         s->cols, 1, n, n);
+        for (int64_t row = 0; row < n; row++)
+            memcpy(fc_at(p->wide, row * s->cols + (i - 1) * n, s->size),
+                   fc_at(p->w_v, (i * n + row) * n, s->size), (size_t)n * s->size);
     fc_pack_tap(s, &p->value_lag, 0, p->wide, s->cols);
 }
 
@@ -120,7 +121,7 @@ static void pack_values(job *p)
 
 static void *grad_at(const job *p, int64_t t, int64_t b)
 {
-    return fc_at(p->grad, ((p->s.given + t) * p->s.B + b) * p->s.n, p->s.size);
+    return fc_at(p->grad, ((p->s.before + t) * p->s.B + b) * p->s.n, p->s.size);
 }
 
 static const void *state(const job *p, int64_t t, int64_t b)
@@ -128,10 +129,14 @@ static const void *state(const job *p, int64_t t, int64_t b)
     return fc_at(p->tape->states, ((p->s.before + t) * p->s.B + b) * p->s.n, p->s.size);
 }
 
-static const void *grown(const job *p, int64_t t, int64_t lag, int64_t b)
+/* (M + M^T) s; of a zero before the start, that zero itself. */
+static fc_in grown(const job *p, int64_t t, int64_t lag, int64_t b)
 {
     const fc_attention_sizes *s = &p->s;
-    return fc_at(p->tape->grown, ((s->given + t) * s->B + b) * s->cols + (lag - 1) * s->n, s->size);
+    if (t < -s->given)
+        return (fc_in){state(p, t, b), s->n};
+    const void *at = fc_at(p->tape->grown, ((s->given + t) * s->B + b) * s->cols + (lag - 1) * s->n, s->size);
+    return (fc_in){at, s->cols};
 }
 
 static void *step_row(const job *p, void *array, int64_t t, int64_t b, int64_t each)
@@ -146,16 +151,12 @@ static void from_lag(const job *p, int64_t t, int64_t i, int64_t b0, int64_t b1)
 {
     const fc_attention_sizes *s = &p->s;
     const int64_t n = s->n, each = s->k + 1, later = t + i;
-    const int real_state = t >= -s->given;   /* else a zero before the start, without gradient */
-    const fc_in at = {state(p, t, b0), n};
-    void *y = fc_at(p->y, (fc_slot(s, later) * s->B + b0) * s->cols + (i - 1) * n, s->size);
     const fc_state_grad grad = {
         .rows = b1 - b0, .n = n, .add = 1,
         .e = {fc_at(step_row(p, p->tape->a, later, b0, each), i, s->size), each},
-        .y = real_state ? (fc_in){y, s->cols} : at, .s = at,
-        .rho = {step_row(p, p->r, later, b0, 1), 1},
-        .ns = {real_state ? grown(p, t, i, b0) : NULL, s->cols},
-        .g = {real_state ? grad_at(p, t, b0) : NULL, n},
+        .y = {fc_at(p->y, (fc_slot(s, later) * s->B + b0) * s->cols + (i - 1) * n, s->size), s->cols},
+        .s = {state(p, t, b0), n}, .rho = {step_row(p, p->r, later, b0, 1), 1},
+        .ns = grown(p, t, i, b0), .g = {grad_at(p, t, b0), n},
         .dw = {fc_at(step_row(p, p->dw, later, b0, each), i, s->size), each},
     };
     s->kn->state_grad(&grad);
@@ -172,7 +173,7 @@ static void separate_loop(const job *p, int64_t b0, int64_t b1)
             continue;
         const fc_in g = {grad_at(p, t, b0), n}, h = {state(p, t, b0), n};
         s->kn->dots(b1 - b0, n, g, h, 1, (fc_out){step_row(p, p->r, t, b0, 1), 1});
-        if (s->k > 0 && t > -s->given)
+        if (s->k > 0)
             fc_multiply(s, b1 - b0, g.at, p->row_n, &zero, 1, &p->value_lag,
                         fc_at(p->y, (fc_slot(s, t) * s->B + b0) * s->cols, s->size), s->cols, 0);
     }
@@ -197,8 +198,8 @@ static void to_state(const job *p, int64_t t, int64_t b0, int64_t b1, const void
     const fc_state_grad grad = {
         .rows = b1 - b0, .n = n, .add = 1, .e = {e, 1},
         .y = {fc_at(p->p, b0 * n, s->size), n}, .rho = {fc_at(p->rho, b0, s->size), 1},
-        .s = {state(p, t, b0), n}, .ns = {grown(p, t, 1, b0), n}, .g = {grad_at(p, t, b0), n},
-        .dw = {step_row(p, p->dw_states, s->given + t, b0, 1), 1},
+        .s = {state(p, t, b0), n}, .ns = grown(p, t, 1, b0), .g = {grad_at(p, t, b0), n},
+        .dw = {step_row(p, p->dw_states, s->before + t, b0, 1), 1},
     };
     s->kn->state_grad(&grad);
 }
@@ -223,7 +224,7 @@ static void gather_later(const job *p, int64_t t, int64_t b0, int64_t b1, fc_in 
 static void shared_loop(const job *p, int64_t b0, int64_t b1, fc_in *in)
 {
     const fc_attention_sizes *s = &p->s;
-    for (int64_t t = s->T - 1; t >= -s->given; t--) {
+    for (int64_t t = s->T - 1; t >= -s->before; t--) {
         if (t < s->T - 1 && s->k > 0) {
             gather_later(p, t, b0, b1, in);
             to_state(p, t, b0, b1, NULL);
@@ -248,7 +249,7 @@ static void infinite_loop(const job *p, int64_t b0, int64_t b1)
         memset(fc_at(zeros[i], b0 * each, s->size), 0, (size_t)((b1 - b0) * each) * s->size);
     }
     void *e = fc_at(p->e, b0, s->size);
-    for (int64_t t = s->T - 1; t >= -s->given; t--) {
+    for (int64_t t = s->T - 1; t >= -s->before; t--) {
         if (t < s->T - 1) {
             const int later = t + 1 >= 0;   /* does step t + 1 look back, or is it in h0 too? */
             const fc_online_back step = {
@@ -282,7 +283,7 @@ static void recur(void *context, int member, int team)
         separate_loop(p, b0, b1);
         return;
     }
-    void *newest = step_row(p, p->dw_states, s->given + s->T - 1, b0, 1);
+    void *newest = step_row(p, p->dw_states, s->before + s->T - 1, b0, 1);
     memset(newest, 0, (size_t)(b1 - b0) * s->size);   /* nobody looks back at the last state */
     if (s->infinite)
         infinite_loop(p, b0, b1);
@@ -300,7 +301,7 @@ static void inputs_chunk(const job *p, int64_t r, int64_t count, int member)
     const int64_t n = s->n, zero = 0, each = s->infinite || s->net->shared ? 1 : s->k + 1;
     const int64_t a_each = s->infinite ? 1 : s->k + 1;
     const void *x = fc_at(p->x, r * n, s->size);
-    const void *g = fc_at(p->grad, (s->given * s->B + r) * n, s->size);
+    const void *g = fc_at(p->grad, (s->before * s->B + r) * n, s->size);
     void *y = fc_at(p->y, r * n, s->size);
     if (!s->net->shared) {
         y = fc_at(p->member_y, member * p->y_length, s->size);
@@ -400,7 +401,7 @@ static void separate_sums(const job *p, int member, int team)
 static void shared_sums(const job *p, int member, int team)
 {
     const fc_attention_sizes *s = &p->s;
-    const int64_t n = s->n, rows = s->T * s->B, first = (s->before - s->given) * s->B;
+    const int64_t rows = s->T * s->B;
     const outer_sum value = {
         .left = p->columns_g, .left_row = p->row_8, .right = p->tape->mixed, .rows = rows, .c = p->dw_v,
     };
@@ -409,8 +410,8 @@ static void shared_sums(const job *p, int member, int team)
         .scale = {p->dw, 1}, .c = p->gram, .triangle = 1,
     };
     const outer_sum of_states = {
-        .left = fc_at(p->columns_s, first * 8, s->size), .left_row = p->row_8_states,
-        .right = fc_at(p->tape->states, first * n, s->size), .rows = s->given * s->B + rows,
+        .left = p->columns_s, .left_row = p->row_8_states,
+        .right = p->tape->states, .rows = s->before * s->B + rows,
         .scale = {p->dw_states, 1}, .c = p->gram, .triangle = 1, .add = 1,
     };
     add_outer(p, &value, member, team);

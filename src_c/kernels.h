@@ -118,7 +118,7 @@ typedef struct { void *at; int64_t row; } fc_out;
  *
  *     dw = e * (y . s - rho);  g (+)= e * y + dw * ns
  *
- * e.at NULL: e = 1. g.at NULL: only dw. */
+ * e.at NULL: e = 1. */
 typedef struct {
     int64_t rows, n;
     fc_in e, y, s, rho, ns;

@@ -5,6 +5,13 @@ oracle of the tests and the base line of the benchmarks. They check little: what
 argument does here is NumPy's affair.
 """
 
+from .attention_rnn import (
+    AttentionRNNGrads,
+    attention_rnn,
+    attention_rnn_backward,
+    attention_rnn_step,
+    attention_weights,
+)
 from .conv import (
     ConvGrads,
     conv1d,
@@ -23,7 +30,12 @@ from .conv import (
 )
 
 __all__ = [
+    "AttentionRNNGrads",
     "ConvGrads",
+    "attention_rnn",
+    "attention_rnn_backward",
+    "attention_rnn_step",
+    "attention_weights",
     "conv1d",
     "conv1d_backward",
     "conv2d",

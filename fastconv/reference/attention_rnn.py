@@ -12,13 +12,13 @@ import numpy as np
 
 
 class AttentionRNNGrads(NamedTuple):
-    """Gradients; that of h0 is None where none was given."""
+    """Gradients; there is one of h0 also where it was not given and stood for zeros."""
 
     x: np.ndarray
     w_q: np.ndarray
     w_k: np.ndarray
     w_v: np.ndarray
-    h0: np.ndarray | None
+    h0: np.ndarray
 
 
 class Tape(NamedTuple):
@@ -26,7 +26,6 @@ class Tape(NamedTuple):
     states: np.ndarray  # (p + T, B, n): what stands before the start, then h
     weights: tuple  # w_q, w_k, w_v
     window: int | None
-    has_h0: bool
     lengths: np.ndarray  # (B,)
     batch_first: bool
     unbatched: bool
@@ -57,7 +56,7 @@ def attention_rnn(x, w_q, w_k, w_v, h0=None, *, window=None, lengths=None, batch
     h = _out(states[p:], batch_first, unbatched)
     if not return_tape:
         return h
-    tape = Tape(x, states, (w_q, w_k, w_v), window, h0 is not None, lengths, batch_first, unbatched)
+    tape = Tape(x, states, (w_q, w_k, w_v), window, lengths, batch_first, unbatched)
     return h, tape
 
 
@@ -76,7 +75,7 @@ def attention_rnn_step(x_t, history, w_q, w_k, w_v, *, window=None):
 
 
 def attention_rnn_backward(grad_h, tape, *, grad_h_last=None):
-    x, states, (w_q, w_k, w_v), window, has_h0, lengths, batch_first, unbatched = tape
+    x, states, (w_q, w_k, w_v), window, lengths, batch_first, unbatched = tape
     T, B, n = x.shape
     p = len(states) - T
     grad_h = np.asarray(grad_h)
@@ -108,12 +107,12 @@ def attention_rnn_backward(grad_h, tape, *, grad_h_last=None):
         for i in range(1, len(s)):
             g[p + t - i, rows] += ds[i]
 
-    dh0 = (g[:p, 0] if unbatched else g[:p]) if has_h0 else None
+    dh0 = g[:p, 0] if unbatched else g[:p]
     return AttentionRNNGrads(_out(dx, batch_first, unbatched), dw_q, dw_k, dw_v, dh0)
 
 
 def attention_weights(tape):
-    x, states, weights, window, _, lengths, batch_first, unbatched = tape
+    x, states, weights, window, lengths, batch_first, unbatched = tape
     T, B, _ = x.shape
     p = len(states) - T
     columns = max(p + T, 1) if window is None else window + 1
