@@ -158,6 +158,29 @@ typedef struct {
     void *nu, *p, *p_lost, *r, *r_lost, *e;
 } fc_online_back;
 
+/* One axis of a Winograd transform (winograd.inc), for `rows` times `items` lines of vectors:
+ * line (row, item) reads its points, each one vector, from_point apart from
+ * from + row * from_row + from_item[item] on, and writes its results likewise. */
+enum {
+    FC_WINOGRAD_COPY,     /* 1 to 1: an axis that is not transformed */
+    FC_WINOGRAD_DATA,     /* 6 to 6: the inputs of a tile */
+    FC_WINOGRAD_FILTER,   /* length to 6: what they are multiplied with */
+    FC_WINOGRAD_OUTPUT,   /* 6 to length, plus bias: the sums of the products */
+    FC_WINOGRAD_POINTS = 6,
+};
+
+typedef struct {
+    int kind, length;     /* 2 <= length <= 5 for FILTER and OUTPUT; 1 for COPY; 6 for DATA */
+    int64_t rows, items;
+    const void *from;
+    int64_t from_row, from_point;
+    const int64_t *from_item;   /* (items) */
+    void *to;
+    int64_t to_row, to_point;
+    const int64_t *to_item;     /* (items) */
+    const void *bias;     /* one vector, added to every result of COPY and OUTPUT, or NULL */
+} fc_winograd;
+
 typedef struct {
     int64_t lanes;   /* of one vector */
     int64_t rows;    /* of the register tile at its widest: worth making m a multiple */
@@ -212,6 +235,16 @@ typedef struct {
     /* m (n, n) becomes m + m^T; its upper triangle is copied to the lower one */
     void (*add_transpose)(int64_t n, fc_out m);
     void (*mirror)(int64_t n, fc_out m);
+    /* Rows of an array to lanes and back: square transposes, for l < lanes, i < count
+     *     to_lanes     to[i * lanes + l] = from[min(l, rows - 1) * from_row + i]
+     *     from_lanes   to[l * to_row + i] = from[i * lanes + l], l < rows
+     * 1 <= rows <= lanes. to_lanes reads from what its formula names on up to `end`, and may
+     * write as if count were a multiple of lanes; from_lanes may read as if. */
+    void (*to_lanes)(const void *from, int64_t from_row, int64_t rows, const void *end,
+                     int64_t count, void *to);
+    void (*from_lanes)(const void *from, int64_t count, void *to, int64_t to_row, int64_t rows);
+    /* Returns, for COPY and OUTPUT, whether every vector that it read was finite. */
+    int (*winograd)(const fc_winograd *);
 } fc_kernels;
 
 extern const fc_kernels fc_kernels_f32_avx512, fc_kernels_f64_avx512;
