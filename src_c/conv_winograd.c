@@ -1,70 +1,32 @@
+/* Forward pass and input gradient by Winograd's algorithm.
+ *
+ * The transform of a strip's data is V, a matrix [tile][channel] for each point of a tile; that of
+ * the weights U, a matrix [channel][filter] for each point. Their products M [tile][filter] make
+ * the outputs. Lanes are channels in V and filters in U and M, so neither the shape of the image
+ * nor the number of tiles leaves lanes idle.
+ *
+ * A chunk of strips at a time: first all members of the team fill V, then each multiplies and
+ * finishes some of (block of filters) x (depth) x (band of strips). Channels are summed in slices
+ * of CHANNELS, each one chain, whose sums are added in order.
+ */
 #include "conv_winograd.h"
 
 #include <string.h>
 
 #include "arena.h"
-#include "conv_plan.h"
-#include "kernels.h"
+#include "conv_winograd_tiles.h"
 #include "parallel.h"
 
-/* How it goes. A strip is a run of tiles in one row of tiles; its data transform is V, one
- * matrix [tiles][channels] for each of the points of a tile. The weights of a block of filters
- * are U, a matrix [channels][filters] for each point. The products V U are M [tiles][filters],
- * and its transform is the output. Lanes are channels in V and filters in U and M, so neither
- * the shape of the image nor the number of tiles leaves lanes idle.
- *
- * A chunk of strips at a time: first all members of the team fill V, then each multiplies and
- * finishes some of (block of filters) x (band of strips). */
+enum {
+    CHANNELS = 128,          /* of a slice: with it U of 16 filters takes 300 KB, a third of L2 */
+    CHANNELS_AT_ONCE = 8,    /* of weights being transformed: their taps and half-way points fit L1 */
+    POINTS = FC_WINOGRAD_POINTS,
+};
 
-enum { LINE = 64, POINTS = FC_WINOGRAD_POINTS };
-
-/* The size of a chunk's V, of one member's M and of one block's U, and of the cells that one
- * data transform stages: a share of L3, and about half of L2 and of L1. */
-static const int64_t V_BYTES = 2 << 20, M_BYTES = 256 << 10, U_BYTES = 600 << 10,
-                     STAGE_BYTES = 48 << 10;
-/* Columns of a strip: its rows of vectors then fit L1 while they are transformed. */
-static const int64_t STRIP_CELLS = 64;
-
-static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
-static int64_t parts(int64_t count, int64_t part) { return (count + part - 1) / part; }
-static int64_t round_up(int64_t count, int64_t part) { return parts(count, part) * part; }
-
-/* One axis as its tiles see it: tap i of output j meets cell j + first + i * spread, spread > 0.
- * Tile t holds outputs start(t) + i * spread, so that it is dense in its phase of the dilation,
- * and `spread` tiles in a row cover a dense run of outputs. */
-typedef struct {
-    int64_t taps, tile, points;
-    int64_t outputs, cells, first, spread, tiles;
-    int64_t weight, weight_step, place, place_step;
-} line;
-
-static line line_of(const fc_axis *axis)
-{
-    const int64_t r = axis->taps;
-    line l = {
-        .taps = r, .tile = r > 1 ? POINTS + 1 - r : 1, .points = r > 1 ? POINTS : 1,
-        .outputs = axis->outputs, .cells = axis->cells, .first = axis->offset, .spread = 1,
-        .weight = axis->weight, .weight_step = axis->weight_step,
-        .place = axis->place, .place_step = axis->place_step,
-    };
-    if (r > 1 && axis->tap_step > 0)
-        l.spread = axis->tap_step;
-    if (r > 1 && axis->tap_step < 0) {   /* the same sum with the taps in the other order */
-        l.spread = -axis->tap_step;
-        l.first -= (r - 1) * l.spread;
-        l.weight += (r - 1) * l.weight_step;
-        l.weight_step = -l.weight_step;
-    }
-    const int64_t dense = l.tile * l.spread;
-    l.tiles = l.outputs / dense * l.spread + least(l.outputs % dense, l.spread);
-    return l;
-}
-
-static int64_t start(const line *l, int64_t tile)
-{
-    return tile / l->spread * l->tile * l->spread + tile % l->spread;
-}
+/* Sizes in bytes: of a chunk's V; of one member's M; of U where it is transformed slice by slice
+ * as it is needed, so that it stays in L2. Blocks of weights that are kept are as wide as LINES
+ * cache lines: wider ones read V less often. */
+static const int64_t V_BYTES = 1 << 20, M_BYTES = 256 << 10, U_BYTES = 300 << 10, LINES = 4;
 
 /* Everything that geometry decides. Channels and filters are those of one group; `filters` are
  * what the sum yields, in the forward pass out_channels. Strides are in elements. */
@@ -73,450 +35,493 @@ typedef struct {
     int64_t size, lanes;
     int64_t batch, groups, channels, filters;
     fc_axis z;
-    line y, x;
-    int64_t in[3], out[3], in_plane, out_plane, kernel[3], taps;
+    fc_strips strips;
+    fc_tiled data;
+    int64_t out[3], out_plane, kernel[3], taps;
     int64_t w_filter, w_channel, w_group, w_total;
-    int64_t points;
-
-    int64_t segment, segments, strips;    /* tiles of a strip; strips in a row, in all images */
-    int64_t width;                        /* cells that the tiles of a strip look at */
-    int64_t stack, stage_rows;            /* strips that one data transform does, their rows */
-    int64_t pitch, v_point, chunk;        /* of a tile in V, of a point in V; strips of a chunk */
-    int64_t block, blocks, u_point, u_block;
-    int64_t band, m_point;                /* strips of one product */
+    int64_t points, chunk;                     /* of a tile; strips */
+    int64_t slices, block, blocks, lanes_used; /* of channels; of filters, and that gemm computes */
+    int64_t u_point, u_slice;
+    int64_t band, m_point;                     /* strips of one product */
+    int kept;                                  /* is U kept, or transformed when its turn comes? */
 } plan;
 
-static void plan_strips(plan *p)
+static void plan_products(plan *p, int packed)
 {
-    const line *x = &p->x, *y = &p->y;
-    const int64_t dense = x->tile * x->spread, runs = parts(x->outputs, dense);
-    const int64_t per = most(1, least(runs, STRIP_CELLS / dense));
-    p->segments = parts(runs, per);
-    p->segment = parts(runs, p->segments) * x->spread;
-    p->segments = parts(runs * x->spread, p->segment);
-    p->width = p->segment * x->tile + (x->taps - 1) * x->spread;
-    p->strips = p->batch * p->segments * y->tiles;
+    const int64_t line = FC_LINE / p->size, per_vector = FC_LINE * p->points;
+    const int64_t depth = p->z.cells * p->strips.segment;
+    fc_tiled_plan(&p->data, 1);
+    const int64_t v_strip = depth * p->points * p->data.pitch * p->size;
+    p->chunk = fc_least(p->strips.strips, fc_most(1, V_BYTES / v_strip));
+    if (p->strips.strips - p->chunk < p->chunk / 2)   /* rather one larger than two */
+        p->chunk = p->strips.strips;
+    fc_tiled_plan(&p->data, p->chunk);
+    p->kept = packed || p->chunk < p->strips.strips;
 
-    const int64_t reach = (y->points - 1) * y->spread + 1, row = p->width * p->lanes * p->size;
-    const int64_t fit = (STAGE_BYTES / row - reach) / (y->tile * y->spread);
-    p->stack = least(most(fit, 1) * y->spread, y->tiles);
-    p->stage_rows = (parts(p->stack, y->spread) + 1) * y->tile * y->spread + reach;
+    const int64_t slice = fc_least(p->channels, CHANNELS);
+    p->slices = fc_parts(p->channels, CHANNELS);
+    const int64_t filters = fc_round_up(p->filters, p->lanes);
+    const int64_t fit = U_BYTES / (per_vector * p->z.taps * slice);
+    p->block = (p->kept ? LINES : fc_most(1, fc_least(fit, LINES))) * line;
+    p->block = fc_least(fc_round_up(p->block, p->lanes), filters);
+    p->blocks = fc_parts(filters, p->block);
+    p->u_point = fc_off_page(p->z.taps * slice * p->block, p->size);
+    p->u_slice = p->points * p->u_point;
+    p->band = fc_most(1, M_BYTES / (p->points * p->strips.segment * p->block * p->size));
+    p->band = fc_least(p->band, p->chunk);
+    p->m_point = fc_off_page(p->band * p->strips.segment * p->block, p->size);
 }
 
-/* A distance between rows that are walked together must not be a multiple of a page: they would
- * share one set of L1. */
-static int64_t off_page(const plan *p, int64_t distance)
-{
-    return distance * p->size % 4096 ? distance : distance + LINE / p->size;
-}
+static int64_t volume(const int64_t lengths[3]) { return lengths[0] * lengths[1] * lengths[2]; }
 
-static void plan_products(plan *p)
+/* The sum over `axis`, from a source (batch, groups, channels, in) to (.., filters, out). Returns
+ * whether it fits. */
+static int plan_sum(plan *p, const fc_conv *conv, const fc_axis axis[3], const int64_t in[3],
+                    const int64_t out[3], int64_t channels, int64_t filters)
 {
-    const int64_t line = LINE / p->size;
-    const int64_t depth = p->z.cells * p->segment;
-    p->points = p->y.points * p->x.points;
-    p->pitch = round_up(p->channels, line);
-    if (p->pitch * p->size % 1024 == 0)
-        p->pitch += line;
-    p->chunk = least(p->strips, most(1, V_BYTES / (depth * p->points * p->pitch * p->size)));
-    p->v_point = off_page(p, p->chunk * depth * p->pitch);
-
-    const int64_t filters = round_up(p->filters, p->lanes);
-    const int64_t per_filter = p->points * p->z.taps * p->channels * p->size;
-    const int64_t fit = most(U_BYTES / per_filter, line) / line * line;
-    p->block = least(least(fit, 4 * line), filters);
-    p->block = round_up(parts(filters, parts(filters, p->block)), most(line, p->lanes));
-    p->block = least(p->block, filters);
-    p->blocks = parts(filters, p->block);
-    p->u_point = off_page(p, p->z.taps * p->channels * p->block);
-    p->u_block = p->points * p->u_point;
-    p->band = most(1, M_BYTES / (p->points * p->segment * p->block * p->size));
-    p->band = least(p->band, p->chunk);
-    p->m_point = off_page(p, p->band * p->segment * p->block);
-}
-
-static plan plan_sum(const fc_conv *conv, fc_axis z, fc_axis y, fc_axis x)
-{
-    const int64_t taps = conv->kernel[0] * conv->kernel[1] * conv->kernel[2];
-    plan p = {
-        .kernels = fc_active[conv->dtype],
+    fc_line y, x;
+    if (axis[0].taps < 1 || !fc_line_of(&axis[1], &y) || !fc_line_of(&axis[2], &x))
+        return 0;
+    const int64_t taps = volume(conv->kernel), group = channels * filters * taps;
+    *p = (plan){
+        .kernels = fc_active[conv->dtype], .lanes = fc_active[conv->dtype]->lanes,
         .size = conv->dtype == FC_F32 ? 4 : 8,
-        .lanes = fc_active[conv->dtype]->lanes,
-        .batch = conv->batch, .groups = conv->groups,
-        .z = z, .y = line_of(&y), .x = line_of(&x), .taps = taps,
-        .w_group = conv->out_channels / conv->groups * (conv->in_channels / conv->groups) * taps,
-        .w_total = conv->out_channels * (conv->in_channels / conv->groups) * taps,
+        .batch = conv->batch, .groups = conv->groups, .channels = channels, .filters = filters,
+        .z = axis[0], .taps = taps, .out_plane = volume(out), .points = y.points * x.points,
+        .strips = fc_strips_of(&y, &x, conv->batch),
+        .w_group = group, .w_total = group * conv->groups,
     };
-    memcpy(p.kernel, conv->kernel, sizeof p.kernel);
-    return p;
+    p->data = (fc_tiled){
+        .kernels = p->kernels, .size = p->size, .lanes = p->lanes, .kind = FC_WINOGRAD_DATA,
+        .image = conv->groups * channels * volume(in), .group = channels * volume(in),
+        .channels = channels, .plane = volume(in), .first_y = y.first, .first_x = x.first,
+    };
+    memcpy(p->data.cells, in, sizeof p->data.cells);
+    memcpy(p->out, out, sizeof p->out);
+    memcpy(p->kernel, conv->kernel, sizeof p->kernel);
+    return 1;
 }
 
-static void plan_forward(plan *to, const fc_conv *conv)
+/* y[n, f, o] = bias[f] + sum of x[n, c, o * stride + r * dilation - before] w[f, c, r] */
+static int plan_forward(plan *p, const fc_conv *conv, int packed)
 {
-    plan p = plan_sum(conv, fc_axis_forward(conv, 0), fc_axis_forward(conv, 1),
-                      fc_axis_forward(conv, 2));
-    p.channels = conv->in_channels / conv->groups;
-    p.filters = conv->out_channels / conv->groups;
-    p.w_filter = p.channels * p.taps;
-    p.w_channel = p.taps;
-    memcpy(p.in, conv->in, sizeof p.in);
-    memcpy(p.out, conv->out, sizeof p.out);
-    p.in_plane = p.in[0] * p.in[1] * p.in[2];
-    p.out_plane = p.out[0] * p.out[1] * p.out[2];
-    plan_strips(&p);
-    plan_products(&p);
-    *to = p;
+    const int64_t channels = conv->in_channels / conv->groups;
+    const fc_axis axis[3] = {fc_axis_forward(conv, 0), fc_axis_forward(conv, 1),
+                             fc_axis_forward(conv, 2)};
+    if (!plan_sum(p, conv, axis, conv->in, conv->out, channels, conv->out_channels / conv->groups))
+        return 0;
+    p->data.strips = &p->strips;
+    p->w_filter = channels * p->taps;
+    p->w_channel = p->taps;
+    plan_products(p, packed);
+    return 1;
+}
+
+/* dx[n, c, i] = sum of dy[n, f, o] w[f, c, r] where o * stride + r * dilation - before = i, for the
+ * phase of i against the stride: channels and filters change places, and so do x and y. */
+static int plan_grad_input(plan *p, const fc_conv *conv, const int64_t phase[3])
+{
+    const int64_t filters = conv->in_channels / conv->groups;
+    const fc_axis axis[3] = {fc_axis_grad_input(conv, 0, phase[0]),
+                             fc_axis_grad_input(conv, 1, phase[1]),
+                             fc_axis_grad_input(conv, 2, phase[2])};
+    if (!plan_sum(p, conv, axis, conv->out, conv->in, conv->out_channels / conv->groups, filters))
+        return 0;
+    p->data.strips = &p->strips;
+    p->w_filter = p->taps;
+    p->w_channel = filters * p->taps;
+    plan_products(p, 0);
+    return 1;
 }
 
 /* One call: the arrays and the scratch. Of the scratch, V, U and the tables are the team's. */
 typedef struct {
     const plan *p;
+    fc_tiled data;
     const char *x, *w, *packed;
     char *y;
     const char *bias;        /* (groups, blocks * block), or NULL */
     char *v, *u;
-    int64_t *lane, *column, *slot;   /* of item i: i * lanes; its tile's column; i * pitch */
+    int64_t *lane, *column, *slot, *m_tile;   /* see fc_tiled; i * block */
     char *member;            /* of each, member_bytes apart */
     size_t member_bytes;
+    int status;
     fc_barrier barrier;
 } call;
 
 /* A member's share of it. */
 typedef struct {
-    char *stage, *rows, *products, *weights;
+    char *stage, *rows, *products, *u, *weights;
     int64_t *a_row, *a_tap, *b_tap;
 } scratch;
 
 /* --- weights ------------------------------------------------------------------------------ */
 
-enum { CHANNELS_AT_ONCE = 8 };   /* their taps and half-way points fit L1 */
-
-static size_t weight_bytes(const plan *p)
+static int64_t tap_bytes(const plan *p)
 {
-    const int64_t taps = round_up(CHANNELS_AT_ONCE * p->taps, p->lanes) + p->lanes;
-    return (size_t)((taps + CHANNELS_AT_ONCE * p->y.points * p->x.taps) * p->lanes * p->size);
+    const int64_t taps = fc_round_up(CHANNELS_AT_ONCE * p->taps, p->lanes) + p->lanes;
+    return taps * p->lanes * p->size;
+}
+
+static int64_t weight_bytes(const plan *p)
+{
+    const int64_t half = CHANNELS_AT_ONCE * p->strips.y.points * p->strips.x.taps;
+    return tap_bytes(p) + half * p->lanes * p->size;
 }
 
 /* From taps [channel][tap] of one vector of filters to its lanes of U. */
 static void transform_taps(const plan *p, const char *taps, char *half, int64_t channels, char *u)
 {
-    const int64_t lanes = p->lanes, size = p->size, row = p->kernel[2];
-    int64_t along_y[POINTS], along_x[POINTS], over[POINTS], point[POINTS];
+    const fc_line *y = &p->strips.y, *x = &p->strips.x;
+    const int64_t lanes = p->lanes, row = p->kernel[2];
+    int64_t tap[POINTS], vector[POINTS], line[POINTS], point[POINTS];
     for (int64_t i = 0; i < POINTS; i++) {
-        along_x[i] = i * p->x.weight_step * lanes;
-        along_y[i] = i * lanes;
-        over[i] = i * p->x.taps * lanes;
-        point[i] = i * p->x.points * p->u_point;
+        tap[i] = i * x->weight_step * lanes;
+        vector[i] = i * lanes;
+        line[i] = i * x->taps * lanes;
+        point[i] = i * x->points * p->u_point;
     }
     p->kernels->winograd(&(fc_winograd){
-        .kind = p->y.taps > 1 ? FC_WINOGRAD_FILTER : FC_WINOGRAD_COPY, .length = (int)p->y.taps,
-        .rows = channels, .items = p->x.taps,
-        .from = taps + (p->y.weight * row + p->x.weight) * lanes * size,
-        .from_row = p->taps * lanes, .from_point = p->y.weight_step * row * lanes,
-        .from_item = along_x,
-        .to = half, .to_row = p->y.points * p->x.taps * lanes, .to_point = p->x.taps * lanes,
-        .to_item = along_y});
+        .kind = y->taps > 1 ? FC_WINOGRAD_FILTER : FC_WINOGRAD_COPY, .length = (int)y->taps,
+        .rows = channels, .items = x->taps,
+        .from = taps + (y->weight * row + x->weight) * lanes * p->size,
+        .from_row = p->taps * lanes, .from_point = y->weight_step * row * lanes, .from_item = tap,
+        .to = half, .to_row = y->points * x->taps * lanes, .to_point = x->taps * lanes,
+        .to_item = vector});
     p->kernels->winograd(&(fc_winograd){
-        .kind = p->x.taps > 1 ? FC_WINOGRAD_FILTER : FC_WINOGRAD_COPY, .length = (int)p->x.taps,
-        .rows = channels, .items = p->y.points,
-        .from = half, .from_row = p->y.points * p->x.taps * lanes, .from_point = lanes,
-        .from_item = over,
+        .kind = x->taps > 1 ? FC_WINOGRAD_FILTER : FC_WINOGRAD_COPY, .length = (int)x->taps,
+        .rows = channels, .items = y->points,
+        .from = half, .from_row = y->points * x->taps * lanes, .from_point = lanes,
+        .from_item = line,
         .to = u, .to_row = p->block, .to_point = p->u_point, .to_item = point});
 }
 
-/* U of one block of filters: [point][tap of z][channel][filter]. */
-static void pack_block(const plan *p, const char *w, int64_t group, int64_t block, char *u,
-                       char *weights)
+/* U of one block of filters and slice of channels: [point][tap of z][channel][filter]. */
+static void pack_slice(const plan *p, const char *w, int64_t group, int64_t block, int64_t slice,
+                       char *u, char *weights)
 {
-    const int64_t lanes = p->lanes, size = p->size;
-    const int64_t filters = least(p->block, p->filters - block * p->block);
+    const int64_t lanes = p->lanes, size = p->size, first = slice * CHANNELS;
+    const int64_t filters = fc_least(p->block, p->filters - block * p->block);
+    const int64_t channels = fc_least(CHANNELS, p->channels - first);
     const char *end = w + p->w_total * size;
-    char *half = weights + (round_up(CHANNELS_AT_ONCE * p->taps, lanes) + lanes) * lanes * size;
+    w += (group * p->w_group + block * p->block * p->w_filter + first * p->w_channel) * size;
     for (int64_t f = 0; f < filters; f += lanes)
-        for (int64_t c = 0; c < p->channels; c += CHANNELS_AT_ONCE) {
-            const int64_t channels = least(CHANNELS_AT_ONCE, p->channels - c);
-            const int64_t rows = least(lanes, filters - f);
-            const char *from = w + (group * p->w_group + (block * p->block + f) * p->w_filter
-                                    + c * p->w_channel) * size;
+        for (int64_t c = 0; c < channels; c += CHANNELS_AT_ONCE) {
+            const int64_t some = fc_least(CHANNELS_AT_ONCE, channels - c);
+            const int64_t rows = fc_least(lanes, filters - f);
+            const char *from = w + (f * p->w_filter + c * p->w_channel) * size;
             if (p->w_channel == p->taps)
-                p->kernels->to_lanes(from, p->w_filter, rows, end, channels * p->taps, weights);
+                p->kernels->to_lanes(from, p->w_filter, rows, end, some * p->taps, weights);
             else
-                for (int64_t i = 0; i < channels; i++)
+                for (int64_t i = 0; i < some; i++)
                     p->kernels->to_lanes(from + i * p->w_channel * size, p->w_filter, rows, end,
                                          p->taps, weights + i * p->taps * lanes * size);
             for (int64_t t = 0; t < p->z.taps; t++) {
-                const int64_t at = (p->z.weight + t * p->z.weight_step)
-                                   * p->kernel[1] * p->kernel[2];
-                transform_taps(p, weights + at * lanes * size, half, channels,
-                               u + ((t * p->channels + c) * p->block + f) * size);
+                const int64_t tap = (p->z.weight + t * p->z.weight_step) * p->kernel[1]
+                                    * p->kernel[2];
+                transform_taps(p, weights + tap * lanes * size, weights + tap_bytes(p), some,
+                               u + ((t * channels + c) * p->block + f) * size);
             }
         }
 }
 
-/* --- data --------------------------------------------------------------------------------- */
-
-/* The cells of rows [top, bottom) and columns [left, right) of one plane, of one vector of
- * channels, to stage [row][column]; rows outside the plane are zero. */
-static void stage_cells(const call *c, const char *plane, int64_t rows, int64_t top,
-                        int64_t bottom, int64_t left, int64_t right, char *stage)
-{
-    const plan *p = c->p;
-    const int64_t lanes = p->lanes, size = p->size, width = right - left;
-    const int64_t first = least(most(top, 0), bottom), last = most(least(bottom, p->y.cells), first);
-    const char *end = c->x + p->batch * p->groups * p->channels * p->in_plane * size;
-    const int64_t row = width * lanes * size;
-    const char *from = plane + (first * p->in[2] + left) * size;
-    char *to = stage + (first - top) * row;
-    memset(stage, 0, (size_t)((first - top) * row));
-    if (width == p->in[2])
-        p->kernels->to_lanes(from, p->in_plane, rows, end, (last - first) * width, to);
-    else if (width > 0)
-        for (int64_t i = first; i < last; i++, from += p->in[2] * size, to += row)
-            p->kernels->to_lanes(from, p->in_plane, rows, end, width, to);
-    memset(stage + (last - top) * row, 0, (size_t)((bottom - last) * row));
-}
-
-/* V of `count` strips one below the other, for one vector of channels in one plane. */
-static void transform_data(const call *c, const scratch *s, int64_t group, int64_t vector,
-                           int64_t depth, int64_t strip, int64_t count, char *v)
-{
-    const plan *p = c->p;
-    const line *x = &p->x, *y = &p->y;
-    const int64_t lanes = p->lanes, size = p->size;
-    const int64_t row = strip % y->tiles, segment = strip / y->tiles % p->segments;
-    const int64_t item = strip / y->tiles / p->segments;
-    const int64_t channel = (item * p->groups + group) * p->channels + vector * lanes;
-    const int64_t top = y->first + start(y, row);
-    const int64_t bottom = y->first + start(y, row + count - 1) + (y->points - 1) * y->spread + 1;
-    const int64_t from = x->first + segment * p->segment * x->tile;
-    const int64_t left = least(most(from, 0), x->cells);
-    const int64_t right = most(least(from + p->width, x->cells), left);
-    const int64_t tiles = least(p->segment, x->tiles - segment * p->segment);
-    stage_cells(c, c->x + (channel * p->in_plane + depth * p->in[1] * p->in[2]) * size,
-                least(lanes, p->channels - vector * lanes), top, bottom, left, right, s->stage);
-    for (int64_t i = 0; i < y->points; i++) {
-        char *line = s->rows + i * p->width * lanes * size;
-        memset(line, 0, (size_t)(least(most(left - from, 0), p->width) * lanes * size));
-        memset(line + (right - from) * lanes * size, 0,
-               (size_t)((p->width - (right - from)) * lanes * size));
-    }
-    for (int64_t i = 0; i < count; i++) {
-        const int64_t below = y->first + start(y, row + i) - top;
-        p->kernels->winograd(&(fc_winograd){
-            .kind = y->taps > 1 ? FC_WINOGRAD_DATA : FC_WINOGRAD_COPY,
-            .length = y->taps > 1 ? POINTS : 1, .rows = 1, .items = right - left,
-            .from = s->stage + below * (right - left) * lanes * size,
-            .from_point = y->spread * (right - left) * lanes, .from_item = c->lane,
-            .to = s->rows + (left - from) * lanes * size, .to_point = p->width * lanes,
-            .to_item = c->lane});
-        p->kernels->winograd(&(fc_winograd){
-            .kind = x->taps > 1 ? FC_WINOGRAD_DATA : FC_WINOGRAD_COPY,
-            .length = x->taps > 1 ? POINTS : 1, .rows = y->points, .items = tiles,
-            .from = s->rows, .from_row = p->width * lanes, .from_point = x->spread * lanes,
-            .from_item = c->column,
-            .to = v + i * p->z.cells * p->segment * p->pitch * size,
-            .to_row = x->points * p->v_point, .to_point = p->v_point, .to_item = c->slot});
-    }
-}
-
-/* This member's share of V for strips [first, first + count). */
-static void fill(const call *c, const scratch *s, int64_t group, int64_t first, int64_t count,
-                 int member, int team)
-{
-    const plan *p = c->p;
-    const int64_t vectors = parts(p->channels, p->lanes);
-    int64_t unit, end;
-    fc_share(vectors * p->z.cells * count, member, team, &unit, &end);
-    while (unit < end) {
-        const int64_t strip = first + unit % count, depth = unit / count % p->z.cells;
-        const int64_t vector = unit / count / p->z.cells;
-        int64_t run = least(p->stack, p->y.tiles - strip % p->y.tiles);
-        run = least(run, least(end - unit, count - unit % count));
-        transform_data(c, s, group, vector, depth, strip, run,
-                       c->v + (((strip - first) * p->z.cells + depth) * p->segment * p->pitch
-                               + vector * p->lanes) * p->size);
-        unit += run;
-    }
-}
-
 /* --- products ----------------------------------------------------------------------------- */
 
-/* M of `count` strips of the chunk from `strip` on, at one depth of the output. */
-static int64_t multiply(const call *c, const scratch *s, const char *u, int64_t first,
-                        int64_t strip, int64_t count, int64_t depth)
+/* Taps of z that meet a plane of the source, for one depth of the output: where V and U have
+ * them. */
+static int64_t live_taps(const plan *p, int64_t depth, int64_t v_plane, int64_t u_tap,
+                         int64_t *a_tap, int64_t *b_tap)
 {
-    const plan *p = c->p;
-    int64_t rows = 0, taps = 0;
-    for (int64_t i = 0; i < count; i++) {
-        const int64_t segment = (strip + i) / p->y.tiles % p->segments;
-        const int64_t tiles = least(p->segment, p->x.tiles - segment * p->segment);
-        for (int64_t t = 0; t < tiles; t++)
-            s->a_row[rows++] = ((strip + i - first) * p->z.cells * p->segment + t) * p->pitch;
-    }
+    int64_t live = 0;
     for (int64_t t = 0; t < p->z.taps; t++) {
         const int64_t cell = depth * p->z.step + p->z.offset + t * p->z.tap_step;
         if (cell < 0 || cell >= p->z.cells)
             continue;
-        s->a_tap[taps] = cell * p->segment * p->pitch;
-        s->b_tap[taps++] = t * p->channels * p->block;
+        a_tap[live] = cell * v_plane;
+        b_tap[live++] = t * u_tap;
+    }
+    return live;
+}
+
+/* M of `count` strips from `strip` of the chunk on, at one depth of the output: the terms of one
+ * slice of channels. */
+static void multiply(const call *c, const scratch *s, const char *u, int64_t slice, int64_t first,
+                     int64_t strip, int64_t count, int64_t depth)
+{
+    const plan *p = c->p;
+    const int64_t channels = fc_least(CHANNELS, p->channels - slice * CHANNELS);
+    const int64_t taps = live_taps(p, depth, p->strips.segment * p->data.pitch,
+                                   channels * p->block, s->a_tap, s->b_tap);
+    int64_t rows = 0;
+    for (int64_t i = 0; i < count; i++) {
+        const int64_t tiles = fc_strip_at(&p->strips, strip + i).tiles;
+        for (int64_t t = 0; t < tiles; t++)
+            s->a_row[rows++] = (strip + i - first) * p->data.strip + t * p->data.pitch;
     }
     for (int64_t i = 0; i < p->points; i++)
         p->kernels->gemm(&(fc_gemm){
-            .m = rows, .n = p->block, .taps = taps, .k = p->channels,
-            .a = c->v + i * p->v_point * p->size,
+            .m = rows, .n = p->block, .taps = taps, .k = channels,
+            .a = c->v + (i * p->data.point + slice * CHANNELS) * p->size,
             .a_row = s->a_row, .a_tap = s->a_tap, .a_step = 1,
             .b = u + i * p->u_point * p->size, .b_tap = s->b_tap, .b_step = p->block,
-            .c = s->products + i * p->m_point * p->size, .c_row = p->block});
-    return rows;
+            .c = s->products + i * p->m_point * p->size, .c_row = p->block,
+            .accumulate = slice > 0});
+}
+
+/* The output (plane, depth, row i of the strip, first column) of a filter's plane. */
+static char *place(const call *c, const fc_strip *at, int64_t group, int64_t filter, int64_t depth,
+                   int64_t i)
+{
+    const plan *p = c->p;
+    const fc_line *x = &p->strips.x, *y = &p->strips.y;
+    const int64_t plane = (at->image * p->groups + group) * p->filters + filter;
+    const int64_t z = p->z.place + depth * p->z.place_step;
+    const int64_t row = y->place + (at->top + i * y->spread) * y->place_step;
+    return c->y + (plane * p->out_plane + (z * p->out[1] + row) * p->out[2]
+                   + x->place + at->left * x->place_step) * p->size;
 }
 
 /* Outputs [row][column] of one vector of filters to their places. */
-static void store_outputs(const plan *p, const char *outputs, char *rows, char *y, int64_t filters,
-                          int64_t height, int64_t width)
+static void store(const call *c, const scratch *s, const fc_strip *at, int64_t group,
+                  int64_t filter, int64_t depth)
 {
-    const int64_t lanes = p->lanes, size = p->size;
-    const int64_t row_step = p->y.spread * p->y.place_step * p->out[2];
-    if (p->x.place_step == 1 && (height == 1 || (row_step == width))) {
-        p->kernels->from_lanes(outputs, height * width, y, p->out_plane, filters);
+    const plan *p = c->p;
+    const fc_line *x = &p->strips.x, *y = &p->strips.y;
+    const int64_t filters = fc_least(p->lanes, p->filters - filter);
+    if (x->place_step == 1 && y->spread * y->place_step * p->out[2] == at->width) {
+        p->kernels->from_lanes(s->stage, at->height * at->width,
+                               place(c, at, group, filter, depth, 0), p->out_plane, filters);
         return;
     }
-    for (int64_t i = 0; i < height; i++, outputs += width * lanes * size, y += row_step * size) {
-        if (p->x.place_step == 1) {
-            p->kernels->from_lanes(outputs, width, y, p->out_plane, filters);
+    for (int64_t i = 0; i < at->height; i++) {
+        const char *from = s->stage + i * at->width * p->lanes * p->size;
+        char *to = place(c, at, group, filter, depth, i);
+        if (x->place_step == 1) {
+            p->kernels->from_lanes(from, at->width, to, p->out_plane, filters);
             continue;
         }
-        p->kernels->from_lanes(outputs, width, rows, width, filters);
-        p->kernels->copy_rows(rows, width, y, p->out_plane, p->x.place_step, filters, width);
+        p->kernels->from_lanes(from, at->width, s->rows, at->width, filters);
+        p->kernels->copy_rows(&(fc_copy){
+            .from = s->rows, .from_row = at->width, .from_step = 1, .to = to,
+            .to_row = p->out_plane, .to_step = x->place_step, .rows = filters,
+            .length = at->width});
     }
 }
 
 /* From M, whose first row is the strip's first tile, to the outputs of one strip and vector of
- * filters. */
-static void finish(const call *c, const scratch *s, int64_t group, int64_t strip, int64_t depth,
-                   int64_t filter, const char *products)
+ * filters. Returns whether all of M was finite. */
+static int finish(const call *c, const scratch *s, const fc_strip *at, int64_t group,
+                  int64_t filter, int64_t depth, const char *products)
 {
     const plan *p = c->p;
-    const line *x = &p->x, *y = &p->y;
-    const int64_t lanes = p->lanes, size = p->size;
-    const int64_t segment = strip / y->tiles % p->segments, item = strip / y->tiles / p->segments;
-    const int64_t tiles = least(p->segment, x->tiles - segment * p->segment);
-    const int64_t top = start(y, strip % y->tiles), left = segment * p->segment * x->tile;
-    const int64_t height = least(y->tile, parts(y->outputs - top, y->spread));
-    const int64_t width = least(p->segment * x->tile, x->outputs - left);
-    int64_t *row = s->a_row;
-    for (int64_t t = 0; t < tiles; t++)
-        row[t] = t * p->block;
+    const fc_line *x = &p->strips.x, *y = &p->strips.y;
+    const int64_t lanes = p->lanes, across = p->strips.width;
     p->kernels->winograd(&(fc_winograd){
         .kind = x->taps > 1 ? FC_WINOGRAD_OUTPUT : FC_WINOGRAD_COPY, .length = (int)x->tile,
-        .rows = y->points, .items = tiles,
+        .rows = y->points, .items = at->tiles,
         .from = products, .from_row = x->points * p->m_point, .from_point = p->m_point,
-        .from_item = row,
-        .to = s->rows, .to_row = p->width * lanes, .to_point = x->spread * lanes,
+        .from_item = c->m_tile,
+        .to = s->rows, .to_row = across * lanes, .to_point = x->spread * lanes,
         .to_item = c->column});
-    p->kernels->winograd(&(fc_winograd){
+    const int finite = p->kernels->winograd(&(fc_winograd){
         .kind = y->taps > 1 ? FC_WINOGRAD_OUTPUT : FC_WINOGRAD_COPY, .length = (int)y->tile,
-        .rows = 1, .items = width,
-        .from = s->rows, .from_point = p->width * lanes, .from_item = c->lane,
-        .to = s->stage, .to_point = width * lanes, .to_item = c->lane,
-        .bias = c->bias ? c->bias + (group * p->blocks * p->block + filter) * size : NULL});
-    const int64_t plane = (item * p->groups + group) * p->filters + filter;
-    const int64_t at = ((p->z.place + depth * p->z.place_step) * p->out[1]
-                        + y->place + top * y->place_step) * p->out[2]
-                       + x->place + left * x->place_step;
-    store_outputs(p, s->stage, s->rows, c->y + (plane * p->out_plane + at) * size,
-                  least(lanes, p->filters - filter), height, width);
+        .rows = 1, .items = at->width,
+        .from = s->rows, .from_point = across * lanes, .from_item = c->lane,
+        .to = s->stage, .to_point = at->width * lanes, .to_item = c->lane,
+        .bias = c->bias ? c->bias + (group * p->blocks * p->block + filter) * p->size : NULL});
+    store(c, s, at, group, filter, depth);
+    return finite;
 }
 
-/* This member's share of the products and outputs of strips [first, first + count). */
-static void drain(const call *c, const scratch *s, int64_t group, int64_t first, int64_t count,
-                  int member, int team)
+/* --- what is not finite ------------------------------------------------------------------- */
+
+/* The source of row i of a strip's outputs, all taps and channels, one row of lanes each. */
+static void gather_cells(const call *c, const fc_strip *at, int64_t group, int64_t depth,
+                         int64_t i, int64_t lanes, char *cells, int64_t *tap_at)
 {
     const plan *p = c->p;
-    const int64_t bands = parts(count, p->band);
-    int64_t unit, end, packed = -1;
-    fc_share(p->blocks * p->z.outputs * bands, member, team, &unit, &end);
-    for (; unit < end; unit++) {
-        const int64_t block = unit / bands / p->z.outputs, depth = unit / bands % p->z.outputs;
-        const int64_t strip = first + unit % bands * p->band;
-        const int64_t strips = least(p->band, first + count - strip);
-        const char *u = s->weights;
-        if (c->packed)
-            u = c->packed + (group * p->blocks + block) * p->u_block * p->size;
-        else if (packed != block)
-            pack_block(p, c->w, group, packed = block, s->weights,
-                       s->weights + p->u_block * p->size);
-        multiply(c, s, u, first, strip, strips, depth);
-        const char *m = s->products;
-        for (int64_t i = 0; i < strips; i++) {
-            const int64_t segment = (strip + i) / p->y.tiles % p->segments;
-            const int64_t last = least((block + 1) * p->block, p->filters);
-            for (int64_t f = block * p->block; f < last; f += p->lanes)
-                finish(c, s, group, strip + i, depth, f, m + (f - block * p->block) * p->size);
-            m += least(p->segment, p->x.tiles - segment * p->segment) * p->block * p->size;
-        }
+    const fc_line *x = &p->strips.x, *y = &p->strips.y;
+    const int64_t *in = p->data.cells;
+    const int64_t all = p->batch * p->groups * p->channels * p->data.plane;
+    const int64_t start = at->image * p->data.image + group * p->data.group;
+    const int64_t taps = p->z.taps * y->taps * x->taps;
+    for (int64_t t = 0; t < taps; t++, cells += p->channels * lanes * p->size) {
+        const int64_t tz = t / x->taps / y->taps, ty = t / x->taps % y->taps, tx = t % x->taps;
+        const int64_t cz = depth * p->z.step + p->z.offset + tz * p->z.tap_step;
+        const int64_t cy = at->top + i * y->spread + y->first + ty * y->spread;
+        const int64_t cx = at->left + x->first + tx * x->spread;
+        const int64_t skip = fc_least(fc_most(0, -cx), at->width);
+        const int inside = cz >= 0 && cz < in[0] && cy >= 0 && cy < in[1];
+        const fc_run run = {skip, (cz * in[1] + cy) * in[2] + cx + skip,
+                            fc_most(0, fc_least(at->width, in[2] - cx) - skip)};
+        p->kernels->gather(&(fc_gather){
+            .runs = &run, .count = inside && run.length > 0, .step = 1, .rows = p->channels,
+            .from = c->x + start * p->size, .from_row = p->data.plane,
+            .behind = start, .ahead = all - start, .to = cells, .to_row = lanes});
+        tap_at[2 * t] = ((p->z.weight + tz * p->z.weight_step) * p->kernel[1]
+                         + y->weight + ty * y->weight_step) * p->kernel[2]
+                        + x->weight + tx * x->weight_step;
+        tap_at[2 * t + 1] = t * p->channels * lanes;
     }
+}
+
+/* Something of M was not finite: do the strip's sums for a block of filters as they are written,
+ * and take them wherever the transforms did not arrive at a finite one. */
+static int mend(const call *c, const fc_strip *at, int64_t group, int64_t block, int64_t depth)
+{
+    const plan *p = c->p;
+    const int64_t filters = fc_least(p->block, p->filters - block * p->block);
+    const int64_t taps = p->z.taps * p->strips.y.taps * p->strips.x.taps;
+    const int64_t lanes = fc_round_up(at->width, p->lanes);
+    const int64_t cells = fc_round_up(taps * p->channels * lanes * p->size, FC_LINE);
+    const int64_t sums = fc_round_up(filters * lanes * p->size, FC_LINE);
+    char *base = fc_arena_take((size_t)(cells + sums) + sizeof(int64_t) * (4 * taps + filters));
+    if (!base)
+        return FC_NO_MEMORY;
+    int64_t *pairs = (int64_t *)(base + cells + sums), *a_tap = pairs + 2 * taps;
+    int64_t *b_tap = a_tap + taps, *row = b_tap + taps;
+    for (int64_t f = 0; f < filters; f++)
+        row[f] = f * p->w_filter;
+    for (int64_t i = 0; i < at->height; i++) {
+        gather_cells(c, at, group, depth, i, lanes, base, pairs);
+        for (int64_t t = 0; t < taps; t++) {
+            a_tap[t] = pairs[2 * t];
+            b_tap[t] = pairs[2 * t + 1];
+        }
+        const int64_t first = group * p->w_group + block * p->block * p->w_filter;
+        p->kernels->gemm(&(fc_gemm){
+            .m = filters, .n = at->width, .taps = taps, .k = p->channels,
+            .a = c->w + first * p->size, .a_row = row, .a_tap = a_tap, .a_step = p->w_channel,
+            .b = base, .b_tap = b_tap, .b_step = lanes,
+            .c = base + cells, .c_row = lanes,
+            .bias = c->bias ? c->bias + (group * p->blocks + block) * p->block * p->size : NULL});
+        for (int64_t f = 0; f < filters; f++)
+            p->kernels->mend(place(c, at, group, block * p->block + f, depth, i),
+                             p->strips.x.place_step, base + cells + f * lanes * p->size,
+                             at->width);
+    }
+    fc_arena_give(base);
+    return FC_OK;
 }
 
 /* --- a call ------------------------------------------------------------------------------- */
 
-/* A piece of the block at `base`: its start, and `*used` moved past it. */
-static void *carve(char *base, size_t *used, int64_t bytes)
-{
-    void *piece = base ? base + *used : NULL;
-    *used += (size_t)round_up(bytes, LINE);
-    return piece;
-}
-
-static size_t carve_member(const plan *p, char *base, scratch *s)
-{
-    const int64_t vector = p->lanes * p->size;
-    size_t used = 0;
-    const int64_t outputs = p->y.tile * p->width;
-    s->stage = carve(base, &used, (most(p->stage_rows * p->width, outputs) + p->lanes) * vector);
-    s->rows = carve(base, &used, p->y.points * p->width * vector);
-    s->products = carve(base, &used, p->points * p->m_point * p->size);
-    s->a_row = carve(base, &used, p->band * p->segment * (int64_t)sizeof(int64_t));
-    s->a_tap = carve(base, &used, p->z.taps * (int64_t)sizeof(int64_t));
-    s->b_tap = carve(base, &used, p->z.taps * (int64_t)sizeof(int64_t));
-    s->weights = carve(base, &used, p->u_block * p->size + (int64_t)weight_bytes(p));
-    return used;
-}
-
-static size_t carve_call(call *c, char *base, const void *bias, int pack)
+/* Outputs of `count` strips, from their M. */
+static void finish_band(call *c, const scratch *s, int64_t group, int64_t block, int64_t depth,
+                        int64_t strip, int64_t count)
 {
     const plan *p = c->p;
-    size_t used = 0;
-    const int64_t biases = p->groups * p->blocks * p->block;
-    c->lane = carve(base, &used, p->width * (int64_t)sizeof(int64_t));
-    c->column = carve(base, &used, p->segment * (int64_t)sizeof(int64_t));
-    c->slot = carve(base, &used, p->segment * (int64_t)sizeof(int64_t));
-    c->bias = bias ? carve(base, &used, biases * p->size) : NULL;
-    c->v = carve(base, &used, p->points * p->v_point * p->size);
-    c->u = pack ? carve(base, &used, p->groups * p->blocks * p->u_block * p->size) : NULL;
-    return used;
-}
-
-static void fill_tables(call *c, const char *bias)
-{
-    const plan *p = c->p;
-    for (int64_t i = 0; i < p->width; i++)
-        c->lane[i] = i * p->lanes;
-    for (int64_t i = 0; i < p->segment; i++) {
-        c->column[i] = start(&p->x, i) * p->lanes;
-        c->slot[i] = i * p->pitch;
+    const char *m = s->products;
+    const int64_t last = fc_least((block + 1) * p->block, p->filters);
+    for (int64_t i = 0; i < count; i++) {
+        const fc_strip at = fc_strip_at(&p->strips, strip + i);
+        int finite = 1;
+        for (int64_t f = block * p->block; f < last; f += p->lanes)
+            finite &= finish(c, s, &at, group, f, depth, m + (f - block * p->block) * p->size);
+        if (!finite && mend(c, &at, group, block, depth) != FC_OK)
+            __atomic_store_n(&c->status, FC_NO_MEMORY, __ATOMIC_RELAXED);
+        m += at.tiles * p->block * p->size;
     }
-    for (int64_t g = 0; bias && g < p->groups; g++)
-        memcpy((char *)c->bias + g * p->blocks * p->block * p->size,
-               bias + g * p->filters * p->size, (size_t)(p->filters * p->size));
+}
+
+/* Where one slice of U is: kept for all, or transformed now, for one band or for all of them. */
+static const char *slice_of(const call *c, const scratch *s, int64_t group, int64_t block,
+                            int64_t slice, int64_t bands, int fresh)
+{
+    const plan *p = c->p;
+    if (c->packed)
+        return c->packed + ((group * p->blocks + block) * p->slices + slice) * p->u_slice
+                           * p->size;
+    char *u = s->u + (bands > 1 ? slice * p->u_slice * p->size : 0);
+    if (fresh || (bands == 1 && p->slices > 1))
+        pack_slice(p, c->w, group, block, slice, u, s->weights);
+    return u;
+}
+
+/* This member's share of the products and outputs of strips [first, first + count). */
+static void drain(call *c, const scratch *s, int64_t group, int64_t first, int64_t count,
+                  int member, int team)
+{
+    const plan *p = c->p;
+    const int64_t bands = fc_parts(count, p->band), deep = p->z.outputs;
+    int64_t unit, end, last = -1;
+    fc_share(p->blocks * deep * bands, member, team, &unit, &end);
+    for (; unit < end; unit++) {
+        const int64_t block = unit / bands / deep, depth = unit / bands % deep;
+        const int64_t strip = first + unit % bands * p->band;
+        const int64_t strips = fc_least(p->band, first + count - strip);
+        for (int64_t slice = 0; slice < p->slices; slice++)
+            multiply(c, s, slice_of(c, s, group, block, slice, bands * deep, block != last),
+                     slice, first, strip, strips, depth);
+        finish_band(c, s, group, block, depth, strip, strips);
+        last = block;
+    }
 }
 
 static void pack_share(const plan *p, const char *w, char *u, char *weights, int member, int team)
 {
     int64_t unit, end;
-    fc_share(p->groups * p->blocks, member, team, &unit, &end);
+    fc_share(p->groups * p->blocks * p->slices, member, team, &unit, &end);
     for (; unit < end; unit++)
-        pack_block(p, w, unit / p->blocks, unit % p->blocks, u + unit * p->u_block * p->size,
-                   weights);
+        pack_slice(p, w, unit / p->slices / p->blocks, unit / p->slices % p->blocks,
+                   unit % p->slices, u + unit * p->u_slice * p->size, weights);
+}
+
+static size_t carve_member(const plan *p, char *base, scratch *s)
+{
+    size_t used = 0;
+    const int64_t word = sizeof(int64_t), bands = fc_parts(p->chunk, p->band) * p->z.outputs;
+    const int64_t outputs = (p->strips.y.tile * p->strips.width + p->lanes) * p->lanes * p->size;
+    s->stage = fc_carve(base, &used, fc_most(fc_tiled_stage_bytes(&p->data), outputs));
+    s->rows = fc_carve(base, &used, fc_most(fc_tiled_rows_bytes(&p->data),
+                                            p->lanes * p->strips.width * p->size));
+    s->products = fc_carve(base, &used, p->points * p->m_point * p->size);
+    s->a_row = fc_carve(base, &used, p->band * p->strips.segment * word);
+    s->a_tap = fc_carve(base, &used, p->z.taps * word);
+    s->b_tap = fc_carve(base, &used, p->z.taps * word);
+    s->u = fc_carve(base, &used,
+                    p->kept ? 0 : (bands > 1 ? p->slices : 1) * p->u_slice * p->size);
+    s->weights = fc_carve(base, &used, weight_bytes(p));
+    return used + 17 * FC_LINE;   /* members do not lie a multiple of a page apart */
+}
+
+static size_t carve_call(call *c, char *base, const void *bias)
+{
+    const plan *p = c->p;
+    size_t used = 0;
+    const int64_t word = sizeof(int64_t), filters = p->groups * p->blocks * p->block;
+    c->lane = fc_carve(base, &used, p->strips.width * word);
+    c->column = fc_carve(base, &used, p->strips.segment * word);
+    c->slot = fc_carve(base, &used, p->strips.segment * word);
+    c->m_tile = fc_carve(base, &used, p->strips.segment * word);
+    c->bias = bias ? fc_carve(base, &used, filters * p->size) : NULL;
+    c->v = fc_carve(base, &used, p->points * p->data.point * p->size);
+    c->u = p->kept && !c->packed
+           ? fc_carve(base, &used, p->groups * p->blocks * p->slices * p->u_slice * p->size) : NULL;
+    return used;
+}
+
+static void fill_tables(call *c, const void *x, const char *bias)
+{
+    const plan *p = c->p;
+    for (int64_t i = 0; i < p->strips.width; i++)
+        c->lane[i] = i * p->lanes;
+    for (int64_t i = 0; i < p->strips.segment; i++) {
+        c->column[i] = fc_line_start(&p->strips.x, i) * p->lanes;
+        c->slot[i] = i * p->data.pitch;
+        c->m_tile[i] = i * p->block;
+    }
+    c->data = p->data;
+    c->data.array = x;
+    c->data.end = c->data.array + p->batch * p->data.image * p->size;
+    c->data.lane = c->lane;
+    c->data.column = c->column;
+    c->data.slot = c->slot;
+    for (int64_t g = 0; bias && g < p->groups; g++) {
+        char *to = (char *)c->bias + g * p->blocks * p->block * p->size;
+        memset(to, 0, (size_t)(p->blocks * p->block * p->size));
+        memcpy(to, bias + g * p->filters * p->size, (size_t)(p->filters * p->size));
+    }
 }
 
 static void work(void *context, int member, int team)
@@ -526,13 +531,13 @@ static void work(void *context, int member, int team)
     scratch s;
     carve_member(p, c->member + (size_t)member * c->member_bytes, &s);
     if (c->u) {
-        pack_share(p, c->w, c->u, s.weights + p->u_block * p->size, member, team);
+        pack_share(p, c->w, c->u, s.weights, member, team);
         fc_barrier_wait(&c->barrier, team);
     }
     for (int64_t group = 0; group < p->groups; group++)
-        for (int64_t first = 0; first < p->strips; first += p->chunk) {
-            const int64_t count = least(p->chunk, p->strips - first);
-            fill(c, &s, group, first, count, member, team);
+        for (int64_t first = 0; first < p->strips.strips; first += p->chunk) {
+            const int64_t count = fc_least(p->chunk, p->strips.strips - first);
+            fc_tiled_fill(&c->data, group, first, count, s.stage, s.rows, c->v, member, team);
             fc_barrier_wait(&c->barrier, team);
             drain(c, &s, group, first, count, member, team);
             fc_barrier_wait(&c->barrier, team);
@@ -542,70 +547,109 @@ static void work(void *context, int member, int team)
 static int run(const plan *p, const void *x, const void *w, const void *packed, const void *bias,
                void *y, int threads)
 {
+    if (p->strips.strips == 0)
+        return FC_OK;
     call c = {.p = p, .x = x, .w = w, .packed = packed, .y = y};
-    const double products = 2.0 * (double)(p->groups * p->points * p->z.taps)
-                            * (double)(p->strips * p->segment * p->channels * p->filters);
+    const double products = 2.0 * (double)(p->groups * p->points * p->z.taps * p->z.outputs)
+                            * (double)(p->strips.strips * p->strips.segment)
+                            * (double)(p->channels * p->filters);
     const int team = fc_team_size(fc_useful_threads(threads, products));
-    /* Weights that more than one chunk needs are transformed first, others when their turn comes. */
-    const int pack = !packed && p->chunk < p->strips;
     scratch s;
-    const size_t shared = carve_call(&c, NULL, bias, pack);
-    c.member_bytes = carve_member(p, NULL, &s) + 17 * LINE;   /* not a multiple of a page */
+    const size_t shared = carve_call(&c, NULL, bias);
+    c.member_bytes = carve_member(p, NULL, &s);
     char *block = fc_arena_take(shared + (size_t)team * c.member_bytes);
     if (!block)
         return FC_NO_MEMORY;
-    carve_call(&c, block, bias, pack);
+    carve_call(&c, block, bias);
     c.member = block + shared;
     if (c.u)
         c.packed = c.u;
-    fill_tables(&c, bias);
+    fill_tables(&c, x, bias);
     fc_parallel(team, work, &c);
     fc_arena_give(block);
-    return FC_OK;
+    return c.status;
 }
 
-static int fits(const fc_axis *y, const fc_axis *x)
-{
-    return y->step == 1 && x->step == 1 && y->taps >= 1 && x->taps >= 1 && y->taps <= POINTS - 1
-        && x->taps <= POINTS - 1 && (y->taps > 1 || x->taps > 1) && y->tap_step && x->tap_step;
-}
+/* --- the interface ------------------------------------------------------------------------ */
 
 int fc_winograd_fits(const fc_conv *conv)
 {
-    const fc_axis y = fc_axis_forward(conv, 1), x = fc_axis_forward(conv, 2);
-    return fits(&y, &x);
+    fc_line y, x;
+    const fc_axis along_y = fc_axis_forward(conv, 1), along_x = fc_axis_forward(conv, 2);
+    return fc_line_of(&along_y, &y) && fc_line_of(&along_x, &x) && (y.taps > 1 || x.taps > 1);
 }
 
 int fc_winograd_forward(const fc_conv *conv, const void *x, const void *w, const void *bias,
                         void *y, int threads)
 {
     plan p;
-    plan_forward(&p, conv);
+    plan_forward(&p, conv, 0);
     return run(&p, x, w, NULL, bias, y, threads);
+}
+
+/* The phases of the input against the stride, no more than there are cells. */
+static int64_t phases_of(const fc_conv *conv, int64_t phases[3])
+{
+    for (int a = 0; a < 3; a++)
+        phases[a] = fc_least(conv->stride[a], conv->in[a]);
+    return volume(phases);
+}
+
+static int plan_phase(plan *p, const fc_conv *conv, const int64_t phases[3], int64_t phase)
+{
+    const int64_t at[3] = {phase / phases[2] / phases[1], phase / phases[2] % phases[1],
+                           phase % phases[2]};
+    return plan_grad_input(p, conv, at);
+}
+
+int fc_winograd_grad_input_fits(const fc_conv *conv)
+{
+    int64_t phases[3], saving = 0;
+    const int64_t count = phases_of(conv, phases);
+    for (int64_t phase = 0; phase < count; phase++) {
+        plan p;
+        if (!plan_phase(&p, conv, phases, phase))
+            return 0;
+        saving += p.points > 1;
+    }
+    return saving > 0;
+}
+
+int fc_winograd_grad_input(const fc_conv *conv, const void *dy, const void *w, const void *bias,
+                           void *dx, int threads)
+{
+    int64_t phases[3];
+    const int64_t count = phases_of(conv, phases);
+    int status = FC_OK;
+    for (int64_t phase = 0; phase < count && status == FC_OK; phase++) {
+        plan p;
+        plan_phase(&p, conv, phases, phase);
+        status = run(&p, dy, w, NULL, bias, dx, threads);
+    }
+    return status;
 }
 
 size_t fc_winograd_packed_bytes(const fc_conv *conv)
 {
     plan p;
-    plan_forward(&p, conv);
-    return (size_t)(p.groups * p.blocks * p.u_block * p.size);
+    plan_forward(&p, conv, 1);
+    return (size_t)(p.groups * p.blocks * p.slices * p.u_slice * p.size);
 }
 
-typedef struct { const plan *p; const char *w; char *packed, *weights; size_t bytes; } packing;
+typedef struct { const plan *p; const char *w; char *packed, *weights; } packing;
 
 static void pack_work(void *context, int member, int team)
 {
-    packing *k = context;
-    pack_share(k->p, k->w, k->packed, k->weights + (size_t)member * k->bytes, member, team);
+    const packing *k = context;
+    pack_share(k->p, k->w, k->packed, k->weights + member * weight_bytes(k->p), member, team);
 }
 
 int fc_winograd_pack(const fc_conv *conv, const void *w, void *packed, int threads)
 {
     plan p;
-    plan_forward(&p, conv);
+    plan_forward(&p, conv, 1);
     const int team = fc_team_size(threads);
-    const size_t bytes = weight_bytes(&p);
-    packing k = {&p, w, packed, fc_arena_take((size_t)team * bytes), bytes};
+    packing k = {&p, w, packed, fc_arena_take((size_t)(team * weight_bytes(&p)))};
     if (!k.weights)
         return FC_NO_MEMORY;
     fc_parallel(team, pack_work, &k);
@@ -617,6 +661,6 @@ int fc_winograd_forward_packed(const fc_conv *conv, const void *x, const void *w
                                const void *packed, const void *bias, void *y, int threads)
 {
     plan p;
-    plan_forward(&p, conv);
+    plan_forward(&p, conv, 1);
     return run(&p, x, w, packed, bias, y, threads);
 }

@@ -15,8 +15,9 @@
 
 #include "conv.h"
 
-/* Can the forward pass be done so? */
+/* Can the forward pass be done so? And the input gradient? */
 int fc_winograd_fits(const fc_conv *conv);
+int fc_winograd_grad_input_fits(const fc_conv *conv);
 
 /* As fc_conv_forward. */
 int fc_winograd_forward(const fc_conv *conv, const void *x, const void *w, const void *bias,

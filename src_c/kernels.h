@@ -245,6 +245,8 @@ typedef struct {
     void (*from_lanes)(const void *from, int64_t count, void *to, int64_t to_row, int64_t rows);
     /* Returns, for COPY and OUTPUT, whether every vector that it read was finite. */
     int (*winograd)(const fc_winograd *);
+    /* y[i * step] = z[i] where y[i * step] is not finite, i < count */
+    void (*mend)(void *y, int64_t step, const void *z, int64_t count);
 } fc_kernels;
 
 extern const fc_kernels fc_kernels_f32_avx512, fc_kernels_f64_avx512;

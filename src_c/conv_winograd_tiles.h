@@ -1,0 +1,98 @@
+/* Tiles: what the Winograd convolutions share. How an axis is cut into tiles and rows of tiles
+ * into strips, and how an array becomes its transform V, one matrix [tile][channel] a point. */
+#ifndef FC_CONV_WINOGRAD_TILES_H
+#define FC_CONV_WINOGRAD_TILES_H
+
+#include "conv_plan.h"
+#include "kernels.h"
+
+enum { FC_LINE = 64 };   /* bytes: scratch is cut, and rows of it aligned, to cache lines */
+
+static inline int64_t fc_least(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t fc_most(int64_t a, int64_t b) { return a > b ? a : b; }
+static inline int64_t fc_parts(int64_t count, int64_t part) { return (count + part - 1) / part; }
+static inline int64_t fc_round_up(int64_t count, int64_t part)
+{
+    return fc_parts(count, part) * part;
+}
+
+/* One axis as its tiles see it: tap i of output j meets cell j + first + i * spread, spread > 0.
+ * Tile t holds the outputs start(t) + i * spread, i < tile, so that it is dense in its phase of
+ * the dilation; `spread` tiles in a row cover a dense run of outputs. Axes with one tap are not
+ * transformed: tiles of one output and one point. */
+typedef struct {
+    int64_t taps, tile, points;
+    int64_t outputs, cells, first, spread, tiles;
+    int64_t weight, weight_step, place, place_step;   /* as in fc_axis */
+} fc_line;
+
+/* 0 where the axis does not fit: a step other than 1, or taps that the points do not serve. */
+int fc_line_of(const fc_axis *axis, fc_line *line);
+
+static inline int64_t fc_line_start(const fc_line *line, int64_t tile)
+{
+    return tile / line->spread * line->tile * line->spread + tile % line->spread;
+}
+
+/* Strips: runs of `segment` tiles along x, one strip below the other, image after image. */
+typedef struct {
+    fc_line y, x;
+    int64_t batch, segment, segments, strips;
+    int64_t width;   /* cells of a row that the tiles of a strip look at, D's and outputs' alike */
+} fc_strips;
+
+fc_strips fc_strips_of(const fc_line *y, const fc_line *x, int64_t batch);
+
+/* Where a strip stands, and what of it there is. */
+typedef struct {
+    int64_t image, row, segment;   /* row of tiles, segment of it */
+    int64_t tiles;
+    int64_t top, left;             /* its first output */
+    int64_t height, width;         /* outputs that exist; those of a strip's row are dense */
+} fc_strip;
+
+fc_strip fc_strip_at(const fc_strips *strips, int64_t strip);
+
+/* An array to be transformed. V lies [point][strip][plane][tile][channel]. */
+typedef struct {
+    const fc_kernels *kernels;
+    int64_t size, lanes;                  /* of an element, of a vector */
+    const fc_strips *strips;
+    int kind;                             /* FC_WINOGRAD_DATA, or FC_WINOGRAD_FILTER for outputs */
+    int whole;                            /* are the tiles that a strip lacks to be zero? */
+    int64_t image, group, channels;       /* strides of an image and a group; channels of it */
+    int64_t cells[3], plane;              /* of a channel; their product */
+    int64_t first_y, first_x;             /* cell of output 0, tap 0 */
+    int64_t stack, stage_rows;            /* strips transformed together, and their rows */
+    int64_t pitch, strip, point;          /* of a tile, of a strip and of a point in V */
+    const char *array, *end;
+    const int64_t *lane, *column, *slot;  /* of item i: i * lanes; its column * lanes; i * pitch */
+} fc_tiled;
+
+/* Fill in stack, pitch, strip and point, for V of `chunk` strips. */
+void fc_tiled_plan(fc_tiled *tiled, int64_t chunk);
+
+/* Scratch for one transform: stage, then one row of tiles at its points. */
+int64_t fc_tiled_stage_bytes(const fc_tiled *tiled);
+int64_t fc_tiled_rows_bytes(const fc_tiled *tiled);
+
+/* This member's share of V for strips [first, first + count). */
+void fc_tiled_fill(const fc_tiled *tiled, int64_t group, int64_t first, int64_t count,
+                   char *stage, char *rows, char *v, int member, int team);
+
+/* A distance between rows that are walked together must not be a multiple of a page: they would
+ * share one set of L1. */
+static inline int64_t fc_off_page(int64_t distance, int64_t size)
+{
+    return distance * size % 4096 ? distance : distance + FC_LINE / size;
+}
+
+/* A piece of the block at `base` (NULL: only count), `*used` moved past it. */
+static inline void *fc_carve(char *base, size_t *used, int64_t bytes)
+{
+    void *piece = base ? base + *used : NULL;
+    *used += (size_t)fc_round_up(bytes, FC_LINE);
+    return piece;
+}
+
+#endif
