@@ -13,8 +13,9 @@
  * order [f][r][c]; the last one turns each row to [f][c][r]. Where strips end depends on the
  * geometry alone, so does then the order of every sum.
  */
+#include "conv_weight_grad.h"
+
 #include "arena.h"
-#include "conv_plan.h"
 #include "kernels.h"
 #include "parallel.h"
 
@@ -29,6 +30,7 @@ enum {
     BLOCK_BYTES = 256 << 10,  /* of rows of dw, worked on until they are finished */
     BLOCK_ROWS = 64,          /* of these, at most */
     TURN_CELLS = 256,         /* of a row of x, turned by one thread */
+    SMALL_WORK = 10000,       /* multiply-adds for an image, below which choosing costs more */
 };
 
 /* What one strip holds at most. */
@@ -64,10 +66,6 @@ typedef struct {
     int first_strip, last_strip;            /* is dw not yet written? complete after this? */
 } strip;
 
-static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
-static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 /* ---- strips ---- */
 
 /* Cells of x that `span` outputs need along an axis. */
@@ -77,7 +75,7 @@ static int64_t reach(const job *j, int a, int64_t span)
     if (a < 2 && axis->taps == 1)
         return span;
     const int64_t all = (span - 1) * axis->step + (axis->taps - 1) * axis->tap_step + 1;
-    return a == 2 && j->cut.merged ? all : smaller(all, axis->cells);
+    return a == 2 && j->cut.merged ? all : fc_smaller(all, axis->cells);
 }
 
 static int64_t turned_cells(const job *j, const int64_t span[3])
@@ -86,7 +84,7 @@ static int64_t turned_cells(const job *j, const int64_t span[3])
 }
 
 /* Vectors of 64 bytes that hold n lanes. */
-static int64_t vectors(const job *j, int64_t n) { return divide_up(n * (int64_t)j->size, 64); }
+static int64_t vectors(const job *j, int64_t n) { return fc_divide_up(n * (int64_t)j->size, 64); }
 
 /* One product for all taps of a row multiplies with padding, but may fill its lanes better. */
 static int worth_merging(const job *j)
@@ -119,7 +117,7 @@ static void choose_cut(job *j)
     const int64_t cells = turned_cells(j, c->span);
     if (!c->merged)
         while (cells * c->channels * (int64_t)j->size > STRIP_BYTES && c->channels > FEWEST_CHANNELS)
-            c->channels = larger(FEWEST_CHANNELS, (c->channels + 31) / 32 * 16);
+            c->channels = fc_larger(FEWEST_CHANNELS, (c->channels + 31) / 32 * 16);
     int whole = 1;
     for (int a = 0; a < 3; a++)
         while (c->span[a] > (a == 2 ? 64 : 1) && too_large(j)) {
@@ -128,9 +126,9 @@ static void choose_cut(job *j)
         }
     if (whole) {
         const int64_t rows = c->span[0] * c->span[1];
-        c->images = smaller(STRIP_ROWS / rows, STRIP_OUTPUTS / j->outputs);
-        c->images = smaller(c->images, STRIP_BYTES / (cells * c->channels * (int64_t)j->size));
-        c->images = larger(c->images, 1);
+        c->images = fc_smaller(STRIP_ROWS / rows, STRIP_OUTPUTS / j->outputs);
+        c->images = fc_smaller(c->images, STRIP_BYTES / (cells * c->channels * (int64_t)j->size));
+        c->images = fc_larger(c->images, 1);
     }
 }
 
@@ -146,13 +144,13 @@ static void place_axis(const job *j, strip *s, int a)
         s->count[a] = high - low + 1;
     } else if (a < 2 && axis->taps == 1) {
         int64_t inside, first = fc_axis_inside(axis, 0, &inside);
-        const int64_t from = larger(s->from[a], first), to = smaller(s->to[a], first + inside);
+        const int64_t from = fc_larger(s->from[a], first), to = fc_smaller(s->to[a], first + inside);
         s->step[a] = axis->step;
         s->first[a] = from * axis->step + axis->offset;
-        s->count[a] = larger(to - from, 0);
+        s->count[a] = fc_larger(to - from, 0);
     } else {
-        s->first[a] = larger(low, 0);
-        s->count[a] = larger(smaller(high + 1, axis->cells) - s->first[a], 0);
+        s->first[a] = fc_larger(low, 0);
+        s->count[a] = fc_larger(fc_smaller(high + 1, axis->cells) - s->first[a], 0);
     }
 }
 
@@ -160,8 +158,8 @@ static void place_axis(const job *j, strip *s, int a)
 static void turn_row(const job *j, const strip *s, const char *x, int64_t first, int64_t count, char *to)
 {
     const int64_t width = s->channels * (int64_t)j->size;
-    const int64_t before = smaller(larger(-first, 0), count);
-    const int64_t inside = larger(smaller(first + count, j->conv.in[2]) - (first + before), 0);
+    const int64_t before = fc_smaller(fc_larger(-first, 0), count);
+    const int64_t inside = fc_larger(fc_smaller(first + count, j->conv.in[2]) - (first + before), 0);
     memset(to, 0, before * width);
     j->kernels->pack_transposed(x + (first + before) * (int64_t)j->size, j->cells, s->channels, inside,
                                 s->channels, to + before * width);
@@ -170,7 +168,7 @@ static void turn_row(const job *j, const strip *s, const char *x, int64_t first,
 
 static void turn_strip(const job *j, const strip *s, int64_t g, int member, int team)
 {
-    const int64_t pieces = divide_up(s->count[2], TURN_CELLS), rows = s->count[0] * s->count[1];
+    const int64_t pieces = fc_divide_up(s->count[2], TURN_CELLS), rows = s->count[0] * s->count[1];
     int64_t begin, end;
     fc_share(s->images * rows * pieces, member, team, &begin, &end);
     for (int64_t i = begin; i < end; i++) {
@@ -180,7 +178,7 @@ static void turn_strip(const job *j, const strip *s, int64_t g, int member, int 
         const int64_t y = s->first[1] + row % s->count[1] * s->step[1];
         const int64_t at = ((n * j->conv.in_channels + c) * j->conv.in[0] + z) * j->conv.in[1] + y;
         turn_row(j, s, j->x + at * j->conv.in[2] * (int64_t)j->size, s->first[2] + cell,
-                 smaller(TURN_CELLS, s->count[2] - cell),
+                 fc_smaller(TURN_CELLS, s->count[2] - cell),
                  s->turned + (row * s->count[2] + cell) * s->channels * (int64_t)j->size);
     }
 }
@@ -196,8 +194,8 @@ static void tap_box(const job *j, const strip *s, int a, int64_t r, int64_t *fro
         return;
     }
     int64_t inside, first = fc_axis_inside(&j->axis[a], r, &inside);
-    *from = larger(s->from[a], first);
-    *to = larger(smaller(s->to[a], first + inside), *from);
+    *from = fc_larger(s->from[a], first);
+    *to = fc_larger(fc_smaller(s->to[a], first + inside), *from);
 }
 
 /* Where the cell of output o and tap r stands among those that the strip keeps. */
@@ -296,7 +294,7 @@ static int all_show(const job *j)
         for (int64_t r = j->axis[a].taps - 1; r >= 0; r--) {
             int64_t inside, first = fc_axis_inside(&j->axis[a], r, &inside);
             if (first <= shown)
-                shown = larger(shown, first + inside);
+                shown = fc_larger(shown, first + inside);
         }
         if (shown < j->axis[a].outputs)
             return 0;
@@ -338,16 +336,16 @@ static strip nth_strip(const job *j, int64_t b, int64_t q)
 {
     strip s = {.first_strip = q == 0, .c = b * j->cut.channels};
     s.last_strip = q == j->strips - 1 && b == j->blocks - 1;
-    s.channels = smaller(j->cut.channels, j->cg - s.c);
+    s.channels = fc_smaller(j->cut.channels, j->cg - s.c);
     for (int a = 2; a >= 0; a--) {
-        const int64_t parts = divide_up(j->conv.out[a], j->cut.span[a]);
+        const int64_t parts = fc_divide_up(j->conv.out[a], j->cut.span[a]);
         s.from[a] = q % parts * j->cut.span[a];
-        s.to[a] = smaller(s.from[a] + j->cut.span[a], j->conv.out[a]);
+        s.to[a] = fc_smaller(s.from[a] + j->cut.span[a], j->conv.out[a]);
         place_axis(j, &s, a);
         q /= parts;
     }
     s.image = q * j->cut.images;
-    s.images = smaller(j->cut.images, j->conv.batch - s.image);
+    s.images = fc_smaller(j->cut.images, j->conv.batch - s.image);
     return s;
 }
 
@@ -360,7 +358,7 @@ static void add_strip(const job *j, const strip *s, int64_t f, int64_t rows, int
     int64_t from, to;
     fc_share(vectors(j, lanes), lane_part, lane_parts, &from, &to);
     from *= vector;
-    to = smaller(to * vector, lanes);
+    to = fc_smaller(to * vector, lanes);
     for (int64_t tap = 0; tap < j->taps; tap += in_row) {
         const int64_t *kernel = j->conv.kernel;
         const int64_t r[3] = {tap / kernel[2] / kernel[1], tap / kernel[2] % kernel[1], tap % kernel[2]};
@@ -369,48 +367,50 @@ static void add_strip(const job *j, const strip *s, int64_t f, int64_t rows, int
 }
 
 /* Cut rows x lanes of dw among the team so that the largest part is as small as can be. */
-static int parts_of_rows(const job *j, int team)
+static int parts_of_rows(const job *j, int64_t filters, int team)
 {
-    const int64_t rows = divide_up(j->fg, 4);
+    const int64_t rows = fc_divide_up(filters, 4);
     const int64_t lanes = vectors(j, (j->cut.merged ? j->conv.kernel[2] : 1) * j->cut.channels);
     int best = 1;
     for (int parts = 1; parts <= team; parts++) {
-        const int64_t now = divide_up(rows, parts) * divide_up(lanes, team / parts);
-        if (now <= divide_up(rows, best) * divide_up(lanes, team / best))
+        const int64_t now = fc_divide_up(rows, parts) * fc_divide_up(lanes, team / parts);
+        if (now <= fc_divide_up(rows, best) * fc_divide_up(lanes, team / best))
             best = parts;
     }
     return best;
 }
 
-/* Group g, by `team` members at once that share the two strip buffers at `turned`. */
-static void work_on_group(job *j, int64_t g, int member, int team, char *turned, char *own)
+/* Rows [f, f_end) of dw, of group g, by `team` members at once that share the two strip buffers
+ * at `turned`. */
+static void work_on_group(job *j, int64_t g, int64_t f, int64_t f_end, int member, int team,
+                          char *turned, char *own)
 {
     const int64_t row_bytes = j->taps * j->cg * (int64_t)j->size;
-    const int row_parts = parts_of_rows(j, team), lane_parts = team / row_parts;
+    const int row_parts = parts_of_rows(j, f_end - f, team), lane_parts = team / row_parts;
     const int apart = j->apart && lane_parts == 1;
     int64_t begin = 0, end = 0;
     if (member / lane_parts < row_parts)
-        fc_share(divide_up(j->fg, 4), member / lane_parts, row_parts, &begin, &end);
-    begin = g * j->fg + begin * 4;
-    end = smaller(g * j->fg + end * 4, (g + 1) * j->fg);
+        fc_share(fc_divide_up(f_end - f, 4), member / lane_parts, row_parts, &begin, &end);
+    begin = f + begin * 4;
+    end = fc_smaller(f + end * 4, f_end);
     for (int64_t i = 0; i < j->blocks * j->strips; i++) {
         strip s = nth_strip(j, i / j->strips, i % j->strips);
         s.turned = turned + (team > 1) * ((g * j->blocks * j->strips + i) % 2) * j->strip_bytes;
         turn_strip(j, &s, g, member, team);
         if (team > 1)
             fc_barrier_wait(&j->barrier, team);
-        for (int64_t f = begin; f < end; f += j->block_rows) {
-            const int64_t rows = smaller(j->block_rows, end - f);
-            char *sums = apart ? own : j->dw + f * row_bytes;
-            add_strip(j, &s, f, rows, member % lane_parts, lane_parts, sums);
+        for (int64_t row = begin; row < end; row += j->block_rows) {
+            const int64_t rows = fc_smaller(j->block_rows, end - row);
+            char *sums = apart ? own : j->dw + row * row_bytes;
+            add_strip(j, &s, row, rows, member % lane_parts, lane_parts, sums);
             if (s.last_strip && lane_parts == 1)
-                finish(j, f, rows, sums, own);
+                finish(j, row, rows, sums, own);
         }
     }
     if (lane_parts > 1) {
         fc_barrier_wait(&j->barrier, team);
-        fc_share(j->fg, member, team, &begin, &end);
-        finish(j, g * j->fg + begin, end - begin, j->dw + (g * j->fg + begin) * row_bytes, own);
+        fc_share(f_end - f, member, team, &begin, &end);
+        finish(j, f + begin, end - begin, j->dw + (f + begin) * row_bytes, own);
     }
 }
 
@@ -422,12 +422,12 @@ static void by_channels(void *context, int member, int team)
     int64_t begin = 0, end = groups;
     if (!j->by_group) {
         for (int64_t g = 0; g < groups; g++)
-            work_on_group(j, g, member, team, j->scratch, own);
+            work_on_group(j, g, g * j->fg, (g + 1) * j->fg, member, team, j->scratch, own);
         return;
     }
     fc_share(groups, member, team, &begin, &end);
     for (int64_t g = begin; g < end; g++)
-        work_on_group(j, g, 0, 1, own, own + j->strip_bytes);
+        work_on_group(j, g, g * j->fg, (g + 1) * j->fg, 0, 1, own, own + j->strip_bytes);
 }
 
 /* How the work of by_channels is cut, and how much scratch it takes. */
@@ -435,27 +435,27 @@ static void plan_channels(job *j, int threads)
 {
     const int64_t groups = j->conv.groups, row_bytes = j->taps * j->cg * (int64_t)j->size;
     choose_cut(j);
-    j->blocks = divide_up(j->cg, j->cut.channels);
-    j->strips = divide_up(j->conv.batch, j->cut.images);
+    j->blocks = fc_divide_up(j->cg, j->cut.channels);
+    j->strips = fc_divide_up(j->conv.batch, j->cut.images);
     for (int a = 0; a < 3; a++)
-        j->strips *= divide_up(j->conv.out[a], j->cut.span[a]);
-    j->block_rows = smaller(larger(BLOCK_BYTES / row_bytes / 8 * 8, 8), BLOCK_ROWS);
-    j->block_rows = smaller(j->block_rows, j->fg);
+        j->strips *= fc_divide_up(j->conv.out[a], j->cut.span[a]);
+    j->block_rows = fc_smaller(fc_larger(BLOCK_BYTES / row_bytes / 8 * 8, 8), BLOCK_ROWS);
+    j->block_rows = fc_smaller(j->block_rows, j->fg);
     j->apart = j->blocks * j->strips == 1 && j->taps > 1 && j->cg > 1
         && j->block_rows * row_bytes <= 4 * BLOCK_BYTES;
     j->by_group = threads > 1 && groups > 1 && (groups % threads == 0 || groups > 4 * threads);
 
-    const int64_t images = smaller(j->cut.images, j->conv.batch);
+    const int64_t images = fc_smaller(j->cut.images, j->conv.batch);
     const int64_t elements = images * turned_cells(j, j->cut.span) * j->cut.channels;
-    j->strip_bytes = divide_up(elements * (int64_t)j->size, 64) * 64 + 64;   /* gemm reads whole vectors */
+    j->strip_bytes = fc_divide_up(elements * (int64_t)j->size, 64) * 64 + 64;   /* gemm reads whole vectors */
     j->shared_bytes = j->by_group ? 0 : (threads > 1 ? 2 : 1) * j->strip_bytes;
-    j->own_bytes = divide_up((j->apart ? j->block_rows : 1) * row_bytes, 64) * 64
+    j->own_bytes = fc_divide_up((j->apart ? j->block_rows : 1) * row_bytes, 64) * 64
         + (j->by_group ? j->strip_bytes : 0);
 }
 
 static job new_job(const fc_conv *conv, const void *dy, const void *x, void *dw)
 {
-    job j = {.conv = fc_conv_merge_axes(conv), .dy = dy, .x = x, .dw = dw,
+    job j = {.conv = *conv, .dy = dy, .x = x, .dw = dw,
              .kernels = fc_active[conv->dtype], .size = conv->dtype == FC_F32 ? 4 : 8,
              .cg = conv->in_channels / conv->groups, .fg = conv->out_channels / conv->groups,
              .taps = 1, .cells = 1, .outputs = 1};
@@ -470,16 +470,50 @@ static job new_job(const fc_conv *conv, const void *dy, const void *x, void *dw)
     return j;
 }
 
-int fc_conv_grad_weight(const fc_conv *conv, const void *dy, const void *x, void *dw, int threads)
+int fc_weight_rows(const fc_conv *conv, const void *dy, const void *x, void *dw, int64_t f, int64_t rows)
 {
     job j = new_job(conv, dy, x, dw);
-    const double terms = (double)j.cg * j.taps * j.conv.out_channels * j.conv.batch * j.outputs;
+    plan_channels(&j, 1);
+    j.scratch = fc_arena_take(j.shared_bytes + j.own_bytes);
+    if (!j.scratch)
+        return FC_NO_MEMORY;
+    work_on_group(&j, f / j.fg, f, f + rows, 0, 1, j.scratch, j.scratch + j.shared_bytes);
+    fc_arena_give(j.scratch);
+    return FC_OK;
+}
+
+/* Cycles of Zen 4 for one image, lanes over channels: products, and x turned. */
+static double channels_cost(const job *j)
+{
+    static const double few[4] = {0, 2, 2.4, 3.6};   /* of a row, where there are fewer than four */
+    const int64_t left = j->fg % 8, lanes = j->cut.merged ? j->cg * j->conv.kernel[2] : j->cg;
+    double terms = 1, rows = j->fg / 8 * 8 + (left < 4 ? few[left] : left);
+    if (left && vectors(j, lanes) == 1)
+        rows += fmax(0, 4 - left) + 1;   /* fewer sums than the latency of an addition wants */
+    for (int a = 0; a < 3; a++) {
+        int64_t met = 0, inside;
+        for (int64_t r = 0; r < j->conv.kernel[a]; r++) {
+            fc_axis_inside(&j->axis[a], r, &inside);
+            met += inside;
+        }
+        terms *= a == 2 && j->cut.merged ? j->conv.out[2] : met;
+    }
+    return j->conv.groups * (rows * vectors(j, lanes) * terms + 0.3 * j->cg * j->cells);
+}
+
+int fc_conv_grad_weight(const fc_conv *conv, const void *dy, const void *x, void *dw, int threads)
+{
+    const fc_conv merged = fc_conv_merge_axes(conv);
+    job j = new_job(&merged, dy, x, dw);
+    const double terms = (double)j.cg * j.taps * j.conv.out_channels * j.outputs;   /* of an image */
     if (j.conv.batch == 0) {
         memset(dw, 0, j.conv.out_channels * j.cg * j.taps * j.size);
         return FC_OK;
     }
-    threads = fc_team_size(fc_useful_threads(threads, 2 * terms));
+    threads = fc_team_size(fc_useful_threads(threads, 2 * terms * j.conv.batch));
     plan_channels(&j, threads);
+    if (terms > SMALL_WORK && fc_weight_dots_cost(&merged) < channels_cost(&j))
+        return fc_weight_dots(&merged, dy, x, dw, threads);
     j.scratch = fc_arena_take(j.shared_bytes + threads * j.own_bytes);
     if (!j.scratch)
         return FC_NO_MEMORY;

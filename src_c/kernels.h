@@ -77,6 +77,26 @@ typedef struct {
     int64_t rows, length;
 } fc_copy;
 
+/* Products summed along the lanes, where neither operand has rows of lanes to offer:
+ *
+ *     c[c_row[i] + c_col[j]] (+)= sum over l < lines, p < k of
+ *                                 a[a_row[i] + l * pitch + p] * b[b_col[j] + l * pitch + p]
+ *
+ * Whatever the instruction set, term p goes to chain p mod (64 bytes' worth of elements), and
+ * the finished chains are added in pairs: the bits depend on lines and k alone. */
+typedef struct {
+    int64_t m, n, lines, pitch;
+    int64_t k;               /* a multiple of 64 bytes' worth of elements */
+    const void *a;
+    const int64_t *a_row;    /* (m) */
+    const void *b;
+    const int64_t *b_col;    /* (n) */
+    void *c;
+    const int64_t *c_row;    /* (m) */
+    const int64_t *c_col;    /* (n) */
+    int accumulate;
+} fc_dots;
+
 /* The gated cell behind its products, for `rows` sequences and `count` states:
  *
  *     c = sigmoid(s + b_c);  u_tape = u + b_x;  h = c * h_prev + (1 - c) * u_tape
@@ -205,6 +225,7 @@ typedef struct {
     void (*sum_rows)(const void *const *row, int64_t rows, int64_t count, void *sum);
     /* x[0] + x[1] + ..., count terms: pairwise and in double, in an order that depends on count alone */
     double (*sum)(const void *x, int64_t count);
+    void (*dots)(const fc_dots *);
     void (*gate)(const fc_gate *);
     void (*gate_back)(const fc_gate_back *);
 
