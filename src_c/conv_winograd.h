@@ -27,6 +27,10 @@ int fc_winograd_forward(const fc_conv *conv, const void *x, const void *w, const
 int fc_winograd_grad_input(const fc_conv *conv, const void *dy, const void *w, const void *bias,
                            void *dx, int threads);
 
+/* As fc_conv_grad_weight; fits where the forward pass does. */
+int fc_winograd_grad_weight(const fc_conv *conv, const void *dy, const void *x, void *dw,
+                            int threads);
+
 /* The forward pass with weights transformed beforehand, for the instruction set in force: their
  * size in bytes, the transform (`packed` aligned to 64 bytes), and the convolution, which still
  * needs w where x holds something that is not finite. The same bits as fc_winograd_forward. */

@@ -1,0 +1,327 @@
+/* Gradient of the weights by Winograd's algorithm.
+ *
+ *     dw[f, c, r] = sum over n, o of dy[n, f, o] x[n, c, o * stride + r * dilation - before]
+ *
+ * which differentiates y = V_m^T [ (S V_r w) . (D x) ]. On one tile of m outputs it is a filter
+ * of m taps, dy, over the same six inputs: dw = V_r^T [ (S V_m dy) . (D x) ]. The products are
+ * summed over all tiles before the one transform back: at each point a matrix product
+ * M [channel][filter] of X [tile][channel] and Y [tile][filter].
+ *
+ * A chunk of strips at a time: first all members of the team fill X and Y, then each adds to the
+ * M of its share of (block of channels) x (block of filters); after the last chunk it turns M
+ * into dw. Chunks depend on the geometry alone, so does then the order of every sum.
+ */
+#include "conv_winograd.h"
+
+#include <string.h>
+
+#include "arena.h"
+#include "conv_winograd_tiles.h"
+#include "parallel.h"
+
+enum { POINTS = FC_WINOGRAD_POINTS, CHANNELS_AT_ONCE = 8 };
+
+/* Bytes of a chunk's X and Y: at least these, and as much as M, which each chunk reads and writes;
+ * bytes of one block of M, which a member works on in L2. */
+static const int64_t CHUNK_BYTES = 2 << 20, M_BYTES = 300 << 10;
+
+typedef struct {
+    const fc_kernels *kernels;
+    int64_t size, lanes;
+    int64_t groups, channels, filters;
+    fc_axis z;
+    int64_t taps, row;                     /* of the kernel; of its last axis */
+    fc_strips strips;
+    fc_tiled x, y;                         /* X and Y */
+    int64_t points, chunk, chunks;         /* of a tile; strips of a chunk */
+    int64_t wide, high, across, down;      /* blocks: filters, channels of one; how many of them */
+    int64_t m_point, m_tap, m_block;
+} plan;
+
+static int64_t volume(const int64_t lengths[3]) { return lengths[0] * lengths[1] * lengths[2]; }
+
+static void plan_blocks(plan *p)
+{
+    const int64_t line = FC_LINE / p->size;
+    fc_tiled_plan(&p->x, 1);
+    fc_tiled_plan(&p->y, 1);
+    const int64_t strip = (p->x.strip + p->y.strip) * p->points * p->size;
+    const int64_t m = p->points * p->z.taps * p->channels * p->filters * p->size;
+    p->chunk = fc_least(p->strips.strips, fc_most(1, fc_most(CHUNK_BYTES, m) / strip));
+    p->chunks = fc_parts(p->strips.strips, p->chunk);
+    p->chunk = fc_parts(p->strips.strips, p->chunks);
+    fc_tiled_plan(&p->x, p->chunk);
+    fc_tiled_plan(&p->y, p->chunk);
+
+    p->wide = fc_least(4 * line, fc_round_up(p->filters, p->lanes));
+    p->across = fc_parts(p->filters, p->wide);
+    p->high = M_BYTES / (p->points * p->z.taps * p->wide * p->size) / 8 * 8;
+    p->high = fc_least(fc_most(p->high, 8), p->channels);
+    p->down = fc_parts(p->channels, p->high);
+    p->m_point = fc_off_page(p->high * p->wide, p->size);
+    p->m_tap = p->points * p->m_point;
+    p->m_block = p->z.taps * p->m_tap;
+}
+
+static int plan_gradient(plan *p, const fc_conv *conv)
+{
+    fc_line y, x;
+    const fc_axis z = fc_axis_forward(conv, 0), along_y = fc_axis_forward(conv, 1),
+                  along_x = fc_axis_forward(conv, 2);
+    if (!fc_line_of(&along_y, &y) || !fc_line_of(&along_x, &x))
+        return 0;
+    *p = (plan){
+        .kernels = fc_active[conv->dtype], .lanes = fc_active[conv->dtype]->lanes,
+        .size = conv->dtype == FC_F32 ? 4 : 8, .groups = conv->groups,
+        .channels = conv->in_channels / conv->groups, .filters = conv->out_channels / conv->groups,
+        .z = z, .taps = volume(conv->kernel), .row = conv->kernel[2],
+        .points = y.points * x.points, .strips = fc_strips_of(&y, &x, conv->batch),
+    };
+    p->x = (fc_tiled){
+        .kernels = p->kernels, .size = p->size, .lanes = p->lanes, .strips = &p->strips,
+        .kind = FC_WINOGRAD_DATA, .whole = 1, .channels = p->channels, .plane = volume(conv->in),
+        .first_y = y.first, .first_x = x.first};
+    p->y = (fc_tiled){
+        .kernels = p->kernels, .size = p->size, .lanes = p->lanes, .strips = &p->strips,
+        .kind = FC_WINOGRAD_FILTER, .whole = 1, .channels = p->filters,
+        .plane = volume(conv->out)};
+    memcpy(p->x.cells, conv->in, sizeof p->x.cells);
+    memcpy(p->y.cells, conv->out, sizeof p->y.cells);
+    p->x.group = p->channels * p->x.plane;
+    p->x.image = p->groups * p->x.group;
+    p->y.group = p->filters * p->y.plane;
+    p->y.image = p->groups * p->y.group;
+    plan_blocks(p);
+    return 1;
+}
+
+typedef struct {
+    const plan *p;
+    fc_tiled x, y;
+    char *dw;
+    char *vx, *vy, *m;                     /* X, Y; M of all blocks, or NULL where one chunk does */
+    int64_t *lane, *column, *x_slot, *y_slot, *channel;
+    char *member;
+    size_t member_bytes;
+    int odd;                               /* was something not finite? */
+    fc_barrier barrier;
+} call;
+
+typedef struct {
+    char *stage, *rows, *m, *half, *taps;
+    int64_t *a_tap, *b_tap;
+} scratch;
+
+/* M of one block and tap of z (+)= X^T Y, over the strips of a chunk. */
+static void multiply(const call *c, const scratch *s, int64_t channel, int64_t channels,
+                     int64_t filter, int64_t tap, int64_t strips, int accumulate, char *m)
+{
+    const plan *p = c->p;
+    int64_t taps = 0, k = p->strips.segment;
+    for (int64_t strip = 0; strip < strips; strip++)
+        for (int64_t o = 0; o < p->z.outputs; o++) {
+            const int64_t cell = o * p->z.step + p->z.offset + tap * p->z.tap_step;
+            if (cell < 0 || cell >= p->z.cells)
+                continue;
+            s->a_tap[taps] = strip * p->x.strip + cell * p->strips.segment * p->x.pitch;
+            s->b_tap[taps++] = strip * p->y.strip + o * p->strips.segment * p->y.pitch;
+        }
+    if (taps == strips && p->z.cells == 1 && p->z.outputs == 1) {   /* then tiles lie in a row */
+        k *= strips;
+        taps = 1;
+    }
+    for (int64_t i = 0; i < p->points; i++)
+        p->kernels->gemm(&(fc_gemm){
+            .m = channels, .n = p->wide, .taps = taps, .k = k,
+            .a = c->vx + (i * p->x.point + channel) * p->size, .a_row = c->channel,
+            .a_tap = s->a_tap, .a_step = p->x.pitch,
+            .b = c->vy + (i * p->y.point + filter) * p->size, .b_tap = s->b_tap,
+            .b_step = p->y.pitch,
+            .c = m + i * p->m_point * p->size, .c_row = p->wide, .accumulate = accumulate});
+}
+
+/* From M to taps [channel][tap] of one vector of filters. Returns whether M was finite. */
+static int to_taps(const call *c, const scratch *s, int64_t tap, int64_t channels, const char *m)
+{
+    const plan *p = c->p;
+    const fc_line *y = &p->strips.y, *x = &p->strips.x;
+    const int64_t lanes = p->lanes;
+    int64_t point[POINTS], line[POINTS], vector[POINTS];
+    for (int64_t i = 0; i < POINTS; i++) {
+        point[i] = i * x->points * p->m_point;
+        line[i] = i * x->taps * lanes;
+        vector[i] = i * lanes;
+    }
+    p->kernels->winograd(&(fc_winograd){
+        .kind = x->taps > 1 ? FC_WINOGRAD_OUTPUT : FC_WINOGRAD_COPY, .length = (int)x->taps,
+        .rows = channels, .items = y->points,
+        .from = m, .from_row = p->wide, .from_point = p->m_point, .from_item = point,
+        .to = s->half, .to_row = y->points * x->taps * lanes, .to_point = lanes,
+        .to_item = line});
+    return p->kernels->winograd(&(fc_winograd){
+        .kind = y->taps > 1 ? FC_WINOGRAD_OUTPUT : FC_WINOGRAD_COPY, .length = (int)y->taps,
+        .rows = channels, .items = x->taps,
+        .from = s->half, .from_row = y->points * x->taps * lanes, .from_point = x->taps * lanes,
+        .from_item = vector,
+        .to = s->taps + tap * y->taps * x->taps * lanes * p->size, .to_row = p->taps * lanes,
+        .to_point = p->row * lanes, .to_item = vector});
+}
+
+/* The finished M of one block to dw. Returns whether it was finite. */
+static int finish(const call *c, const scratch *s, int64_t group, int64_t channel,
+                  int64_t channels, int64_t filter, const char *m)
+{
+    const plan *p = c->p;
+    const int64_t last = fc_least(filter + p->wide, p->filters);
+    int finite = 1;
+    for (int64_t f = filter; f < last; f += p->lanes)
+        for (int64_t i = 0; i < channels; i += CHANNELS_AT_ONCE) {
+            const int64_t some = fc_least(CHANNELS_AT_ONCE, channels - i);
+            for (int64_t t = 0; t < p->z.taps; t++)
+                finite &= to_taps(c, s, t, some,
+                                  m + (t * p->m_tap + i * p->wide + f - filter) * p->size);
+            const int64_t at = ((group * p->filters + f) * p->channels + channel + i) * p->taps;
+            p->kernels->from_lanes(s->taps, some * p->taps, c->dw + at * p->size,
+                                   p->channels * p->taps, fc_least(p->lanes, last - f));
+        }
+    return finite;
+}
+
+/* This member's share of M, for one chunk. */
+static void drain(call *c, const scratch *s, int64_t group, int64_t chunk, int member, int team)
+{
+    const plan *p = c->p;
+    const int64_t strips = fc_least(p->chunk, p->strips.strips - chunk * p->chunk);
+    int64_t unit, end;
+    fc_share(p->across * p->down, member, team, &unit, &end);
+    for (; unit < end; unit++) {
+        const int64_t filter = unit / p->down * p->wide, channel = unit % p->down * p->high;
+        const int64_t channels = fc_least(p->high, p->channels - channel);
+        char *m = c->m ? c->m + unit * p->m_block * p->size : s->m;
+        for (int64_t tap = 0; tap < p->z.taps; tap++)
+            multiply(c, s, channel, channels, filter, tap, strips, chunk > 0,
+                     m + tap * p->m_tap * p->size);
+        if (chunk == p->chunks - 1 && !finish(c, s, group, channel, channels, filter, m))
+            __atomic_store_n(&c->odd, 1, __ATOMIC_RELAXED);
+    }
+}
+
+static size_t carve_member(const plan *p, char *base, scratch *s)
+{
+    size_t used = 0;
+    const int64_t word = sizeof(int64_t), vector = p->lanes * p->size;
+    const int64_t half = CHANNELS_AT_ONCE * p->strips.y.points * p->strips.x.taps;
+    s->stage = fc_carve(base, &used, fc_most(fc_tiled_stage_bytes(&p->x),
+                                             fc_tiled_stage_bytes(&p->y)));
+    s->rows = fc_carve(base, &used, fc_tiled_rows_bytes(&p->x));
+    s->m = fc_carve(base, &used, p->chunks > 1 ? 0 : p->m_block * p->size);
+    s->half = fc_carve(base, &used, half * vector);
+    s->taps = fc_carve(base, &used, (CHANNELS_AT_ONCE * p->taps + p->lanes) * vector);
+    s->a_tap = fc_carve(base, &used, p->chunk * p->z.outputs * word);
+    s->b_tap = fc_carve(base, &used, p->chunk * p->z.outputs * word);
+    return used + 17 * FC_LINE;   /* members do not lie a multiple of a page apart */
+}
+
+static size_t carve_call(call *c, char *base)
+{
+    const plan *p = c->p;
+    size_t used = 0;
+    const int64_t word = sizeof(int64_t);
+    c->lane = fc_carve(base, &used, p->strips.width * word);
+    c->column = fc_carve(base, &used, p->strips.segment * word);
+    c->x_slot = fc_carve(base, &used, p->strips.segment * word);
+    c->y_slot = fc_carve(base, &used, p->strips.segment * word);
+    c->channel = fc_carve(base, &used, p->high * word);
+    c->vx = fc_carve(base, &used, p->points * p->x.point * p->size);
+    c->vy = fc_carve(base, &used, (p->points * p->y.point + p->wide) * p->size);
+    c->m = fc_carve(base, &used,
+                    p->chunks > 1 ? p->across * p->down * p->m_block * p->size : 0);
+    if (p->chunks == 1)
+        c->m = NULL;
+    return used;
+}
+
+static void fill_tables(call *c, const fc_conv *conv, const void *dy, const void *x)
+{
+    const plan *p = c->p;
+    for (int64_t i = 0; i < p->strips.width; i++)
+        c->lane[i] = i * p->lanes;
+    for (int64_t i = 0; i < p->strips.segment; i++) {
+        c->column[i] = fc_line_start(&p->strips.x, i) * p->lanes;
+        c->x_slot[i] = i * p->x.pitch;
+        c->y_slot[i] = i * p->y.pitch;
+    }
+    for (int64_t i = 0; i < p->high; i++)
+        c->channel[i] = i;
+    c->x = p->x;
+    c->y = p->y;
+    c->x.lane = c->y.lane = c->lane;
+    c->x.column = c->y.column = c->column;
+    c->x.slot = c->x_slot;
+    c->y.slot = c->y_slot;
+    c->x.array = x;
+    c->x.end = c->x.array + conv->batch * p->x.image * p->size;
+    c->y.array = dy;
+    c->y.end = c->y.array + conv->batch * p->y.image * p->size;
+}
+
+static void work(void *context, int member, int team)
+{
+    call *c = context;
+    const plan *p = c->p;
+    scratch s;
+    carve_member(p, c->member + (size_t)member * c->member_bytes, &s);
+    for (int64_t group = 0; group < p->groups; group++)
+        for (int64_t chunk = 0; chunk < p->chunks; chunk++) {
+            const int64_t first = chunk * p->chunk;
+            const int64_t count = fc_least(p->chunk, p->strips.strips - first);
+            fc_tiled_fill(&c->x, group, first, count, s.stage, s.rows, c->vx, member, team);
+            fc_tiled_fill(&c->y, group, first, count, s.stage, s.rows, c->vy, member, team);
+            fc_barrier_wait(&c->barrier, team);
+            drain(c, &s, group, chunk, member, team);
+            fc_barrier_wait(&c->barrier, team);
+        }
+}
+
+/* Something was not finite: take the sums as they are written wherever no finite one came out. */
+static int mend(const call *c, const fc_conv *conv, const void *dy, const void *x, int threads)
+{
+    const plan *p = c->p;
+    const int64_t count = conv->out_channels * p->channels * p->taps;
+    void *as_written = fc_arena_take((size_t)(count * p->size));
+    if (!as_written)
+        return FC_NO_MEMORY;
+    const int status = fc_conv_grad_weight(conv, dy, x, as_written, threads);
+    if (status == FC_OK)
+        p->kernels->mend(c->dw, 1, as_written, count);
+    fc_arena_give(as_written);
+    return status;
+}
+
+int fc_winograd_grad_weight(const fc_conv *conv, const void *dy, const void *x, void *dw,
+                            int threads)
+{
+    plan p;
+    plan_gradient(&p, conv);
+    if (p.strips.strips == 0) {
+        memset(dw, 0, (size_t)(conv->out_channels * p.channels * p.taps * p.size));
+        return FC_OK;
+    }
+    call c = {.p = &p, .dw = dw};
+    const double products = 2.0 * (double)(p.groups * p.points * p.z.taps * p.z.outputs)
+                            * (double)(p.strips.strips * p.strips.segment)
+                            * (double)(p.channels * p.filters);
+    const int team = fc_team_size(fc_useful_threads(threads, products));
+    scratch s;
+    const size_t shared = carve_call(&c, NULL);
+    c.member_bytes = carve_member(&p, NULL, &s);
+    char *block = fc_arena_take(shared + (size_t)team * c.member_bytes);
+    if (!block)
+        return FC_NO_MEMORY;
+    carve_call(&c, block);
+    c.member = block + shared;
+    fill_tables(&c, conv, dy, x);
+    fc_parallel(team, work, &c);
+    fc_arena_give(block);
+    return c.odd ? mend(&c, conv, dy, x, threads) : FC_OK;
+}
