@@ -30,7 +30,7 @@
 #include <string.h>
 
 enum {
-    TILE_ROWS = 4,           /* of the register tile of fc_dots; it has 3 columns */
+    TILE_ROWS = 4,           /* of the register tile of fc_lane_dots; it has 3 columns */
     COLUMNS = 48,            /* of one call */
     STRIP_OF_FILTERS = 1024, /* outputs: planes of four filters stay in L1 */
     STRIP_OF_TAPS = 4096,    /* outputs: one plane of dy and one of x stay near it */
@@ -324,7 +324,7 @@ static void copy_dy(const job *j, const strip *s, int64_t f, char *to)
 
 /* Taps r, of which those along x are r[2], r[2] + step, ... (count of them), of all channels of
  * the group: columns of the tile whose rows the caller gives in d. `dw` is that of tap 0. */
-static void add_columns(const job *j, fc_dots d, const int64_t r[3], int64_t step, int64_t count)
+static void add_columns(const job *j, fc_lane_dots d, const int64_t r[3], int64_t step, int64_t count)
 {
     const taps_along *along = j->along;
     const int64_t *kernel = j->conv.kernel;
@@ -340,14 +340,14 @@ static void add_columns(const job *j, fc_dots d, const int64_t r[3], int64_t ste
             b_col[d.n] = c * channel + shift + along[2].shift[x];
             c_col[d.n++] = c * j->taps + (r[0] * kernel[1] + r[1]) * kernel[2] + x;
             if (d.n == COLUMNS || (c == j->cg - 1 && i == count - 1)) {
-                j->kernels->dots(&d);
+                j->kernels->lane_dots(&d);
                 d.n = 0;
             }
         }
 }
 
 /* Filters f .. f + d.m - 1, whose planes of dy are in scratch: all taps, row of taps by row. */
-static void add_filters(const job *j, fc_dots d)
+static void add_filters(const job *j, fc_lane_dots d)
 {
     int64_t a_row[TILE_ROWS], c_row[TILE_ROWS];
     for (int i = 0; i < TILE_ROWS; i++) {
@@ -363,7 +363,7 @@ static void add_filters(const job *j, fc_dots d)
 
 /* One filter; rows of the tile are taps r, r + apart, ... (rows of them) along j->axis, columns
  * as in add_columns. */
-static void add_rows(const job *j, fc_dots d, const int64_t r[3], int64_t rows,
+static void add_rows(const job *j, fc_lane_dots d, const int64_t r[3], int64_t rows,
                      int64_t step, int64_t count)
 {
     const int64_t lines = d.lines, length = d.k;
@@ -386,7 +386,7 @@ static void add_rows(const job *j, fc_dots d, const int64_t r[3], int64_t rows,
 }
 
 /* One filter, all taps: rows of the tile are taps along y, columns those along x. */
-static void add_taps_y(const job *j, fc_dots d)
+static void add_taps_y(const job *j, fc_lane_dots d)
 {
     const taps_along *y = &j->along[1];
     for (int64_t z = 0; z < j->conv.kernel[0]; z++)
@@ -397,7 +397,7 @@ static void add_taps_y(const job *j, fc_dots d)
 
 /* One filter, all taps: those of one phase along x, number t of them in row t / width, column
  * t % width. The last row may end early. */
-static void add_taps_x(const job *j, fc_dots d)
+static void add_taps_x(const job *j, fc_lane_dots d)
 {
     const taps_along *x = &j->along[2];
     for (int64_t row = 0; row < j->conv.kernel[0] * j->conv.kernel[1]; row++)
@@ -414,7 +414,7 @@ static void add_taps_x(const job *j, fc_dots d)
 /* Filters [f, f_end) of group g, one strip. */
 static void add_strip(const job *j, const strip *s, int64_t g, int64_t f, int64_t f_end)
 {
-    fc_dots d = {.lines = lines_of(j, s->count), .pitch = j->extent[2], .a = s->dy, .b = s->x,
+    fc_lane_dots d = {.lines = lines_of(j, s->count), .pitch = j->extent[2], .a = s->dy, .b = s->x,
                  .k = j->axis == 2 ? s->count[2] : round_up(s->count[2], j->vector),
                  .accumulate = s->accumulate};
     copy_x(j, s, g);

@@ -95,7 +95,7 @@ typedef struct {
     const int64_t *c_row;    /* (m) */
     const int64_t *c_col;    /* (n) */
     int accumulate;
-} fc_dots;
+} fc_lane_dots;
 
 /* The gated cell behind its products, for `rows` sequences and `count` states:
  *
@@ -225,7 +225,7 @@ typedef struct {
     void (*sum_rows)(const void *const *row, int64_t rows, int64_t count, void *sum);
     /* x[0] + x[1] + ..., count terms: pairwise and in double, in an order that depends on count alone */
     double (*sum)(const void *x, int64_t count);
-    void (*dots)(const fc_dots *);
+    void (*lane_dots)(const fc_lane_dots *);
     void (*gate)(const fc_gate *);
     void (*gate_back)(const fc_gate_back *);
 
