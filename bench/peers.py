@@ -14,6 +14,8 @@ would do once beforehand (compiling, moving operands into the library's own arra
 import os
 import time
 
+import attention_peers
+
 SAMPLE_SECONDS = 0.02  # each sample's work lasts at least so long
 
 
@@ -34,6 +36,20 @@ class Fastconv:
             return lambda: conv(x, w, None, s, p, d, g)
         backward = getattr(self.fc, f"conv{row.rank}d_backward")
         return lambda: backward(dy, x, w, s, p, d, g, output_mask=(True, True, False))[:2]
+
+    def attention_rnn(self, row, which, x, w_q, w_k, w_v, grad_h):
+        return attention_rnn(self.fc, row, which, x, w_q, w_k, w_v, grad_h)
+
+
+def attention_rnn(library, row, which, x, w_q, w_k, w_v, grad_h):
+    if which == "forward":
+        return lambda: library.attention_rnn(x, w_q, w_k, w_v, window=row.window)
+
+    def bptt():
+        _, tape = library.attention_rnn(x, w_q, w_k, w_v, window=row.window, return_tape=True)
+        return library.attention_rnn_backward(grad_h, tape)[:4]
+
+    return bptt
 
 
 class Reference:
@@ -60,6 +76,9 @@ class Reference:
         backward = getattr(self.reference, f"conv{row.rank}d_backward")
         return lambda: backward(dy, x, w, s, p, d, g, output_mask=(True, True, False))[:2]
 
+    def attention_rnn(self, row, which, x, w_q, w_k, w_v, grad_h):
+        return attention_rnn(self.reference, row, which, x, w_q, w_k, w_v, grad_h)
+
 
 class Torch:
     def __init__(self, threads):
@@ -81,6 +100,19 @@ class Torch:
         each, zero, mask = [1] * row.rank, [0] * row.rank, [True, True, False]
         s, p, d = ([value * one for one in each] for value in (s, p, d))
         return lambda: backward(dy, x, w, None, s, p, d, False, zero, g, mask)[:2]
+
+    def attention_rnn(self, row, which, *operands):
+        *operands, grad_h = map(self.torch.from_numpy, operands)
+        network = attention_peers.torch_network(self.torch, row.window)
+        if which == "forward":
+            return lambda: network(*operands)
+
+        def bptt():
+            with self.torch.enable_grad():
+                leaves = [operand.detach().requires_grad_() for operand in operands]
+                return self.torch.autograd.grad(network(*leaves), leaves, grad_h)
+
+        return bptt
 
 
 class Jax:
@@ -110,6 +142,12 @@ class Jax:
         if which == "forward":
             return self.compiled(conv, x, w)
         return self.compiled(lambda x, w, dy: jax.vjp(conv, x, w)[1](dy), x, w, dy)
+
+    def attention_rnn(self, row, which, *operands):
+        network = attention_peers.jax_network(self.jax, row.window)
+        if which == "forward":
+            return self.compiled(network, *operands[:4])
+        return self.compiled(lambda *a: self.jax.vjp(network, *a[:4])[1](a[4]), *operands)
 
     def compiled(self, function, *operands):
         jax = self.jax

@@ -59,6 +59,43 @@ class Conv:
         return 2 * once if which == "backward" else once
 
 
+@dataclass(frozen=True)
+class AttentionRNN:
+    """A whole sequence: h, or the gradients of x, w_q, w_k, w_v from that of every h, the
+    forward pass included.
+
+    Operations are those of the equations' shortest form: of each state's four products (value,
+    its gradient, its weights' gradient, and the symmetric matrix of its score) one and a half
+    forward and four and a half with BPTT. Shared matrices meet two states a step, x[t] and
+    h[t-1], whatever the window is.
+    """
+
+    name: str
+    steps: int
+    batch: int
+    n: int
+    window: int | None
+    shared: bool = False
+
+    kind: ClassVar[str] = "attention_rnn"
+    passes: ClassVar[tuple[str, ...]] = ("forward", "bptt")
+
+    def operands(self, dtype):
+        """x, w_q, w_k, w_v, grad_h"""
+        random = np.random.default_rng(zlib.crc32(self.name.encode()))
+        sequence = (self.steps, self.batch, self.n)
+        matrices = (self.n, self.n) if self.shared else (self.window + 1, self.n, self.n)
+        shapes = sequence, matrices, matrices, matrices, sequence
+        operands = [random.standard_normal(shape) for shape in shapes]
+        for w in operands[1:4]:
+            w /= 2 * self.n**0.5
+        return [operand.astype(dtype) for operand in operands]
+
+    def flops(self, which):
+        states = self.steps * self.batch * (2 if self.shared else self.window + 1)
+        return 2 * self.n**2 * states * (1.5 if which == "forward" else 4.5)
+
+
 # fmt: off
 CONV = [
     # name                        input              weight               stride, padding, ...
@@ -86,6 +123,16 @@ CONV = [
     Conv("c3d.3x3x3",            (1, 64, 8, 28, 28), (128, 64, 3, 3, 3),  1, 1),
     Conv("seed.1d",              (1, 7, 11),         (1, 7, 3),           2),
 ]
+
+ATTENTION_RNN = [
+    # name                        T    B   n    k
+    AttentionRNN("k2.b1",        100,  1,  64,  2),
+    AttentionRNN("k2.b32",       100,  32, 64,  2),
+    AttentionRNN("k8.b32",       200,  32, 256, 8),
+    AttentionRNN("k8.shared",    200,  32, 256, 8,    True),
+    AttentionRNN("inf.b1",       1000, 1,  64,  None, True),
+    AttentionRNN("inf.b32",      500,  32, 128, None, True),
+]
 # fmt: on
 
-ROWS = {row.name: row for row in CONV}
+ROWS = {row.name: row for row in [*CONV, *ATTENTION_RNN]}

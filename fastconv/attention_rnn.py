@@ -4,6 +4,7 @@ This file reads the arguments, says what is wrong with them, and lays out the ar
 makes the call.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, overload
 
@@ -40,7 +41,7 @@ class AttentionRNNGrads(NamedTuple):
     h0: Array
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(eq=False, repr=False)
 class AttentionRNNTape:
     """What `attention_rnn` keeps for `attention_rnn_backward`: copies, so later changes to the
     operands do not matter. T steps, B sequences, n numbers a state, k the window; L = 1 for
@@ -140,14 +141,18 @@ def _read_lengths(lengths: ArrayLike | None, T: int, B: int, unbatched: bool) ->
 
 
 def _flag(name: str, value: Any) -> bool:
-    if not isinstance(value, bool | np.bool_):
+    if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name}: expected a bool, got {kind(value)}")
     return bool(value)
 
 
+def _computed_in(result: DType) -> DType:
+    return result if result.char in "fd" else kernel_dtype(result)
+
+
 def _check_size(*counts: int) -> None:
     """What a driver counts must fit int64."""
-    if np.prod([float(count) for count in counts]) * 8 >= 2.0**60:
+    if math.prod(counts) * 8 >= 1 << 60:
         raise MemoryError(f"arrays of {' * '.join(map(str, counts))} numbers do not fit into memory")
 
 
@@ -265,7 +270,7 @@ def attention_rnn(
     result = result_dtype(steps, *weights, start)
     _check_size((k or 0) + 1, max(T, 1) + (0 if start is None else len(start)), max(B, 1), max(n, 1))
 
-    dtype = kernel_dtype(result)
+    dtype = _computed_in(result)
     kernel_weights = [for_kernel(w, dtype) for w in weights]
     kernel_x = _clean(for_kernel(steps, dtype), real)
     if start is not None:
@@ -390,7 +395,7 @@ def attention_rnn_step(
     result = result_dtype(step, states, *weights)
     _check_size((k or 0) + 1, len(states) + 1, max(rows.shape[0], 1), max(n, 1))
 
-    dtype = kernel_dtype(result)
+    dtype = _computed_in(result)
     h = np.empty((1, *rows.shape), dtype)
     if h.size:
         _core.attention_rnn_forward(
@@ -460,7 +465,7 @@ def attention_rnn_backward(
     if last is not None and last.shape != (shape[-1:] if tape.unbatched else (B, n)):
         wrong_shape("grad_h_last", f"shape {shape[-1:] if tape.unbatched else (B, n)}", last)
     result = result_dtype(tape.dtype, direct, last)
-    tape = _in_dtype(tape, kernel_dtype(result))
+    tape = _in_dtype(tape, _computed_in(result))
 
     grad = _direct_gradient(direct, last, tape)
     dx = np.empty_like(tape.x)

@@ -136,7 +136,7 @@ static void symmetric_matrix(const job *p, int64_t i, int member, void *m, int64
             s->kn->gemm(&g);
         }
     }
-    s->kn->add_transpose(n, (fc_out){m, m_row});
+    s->kn->add_transpose(n, (fc_out){m, m_row}, key.at);
 }
 
 static void prepare_matrix(const job *p, int64_t i, int member)
@@ -179,7 +179,7 @@ static void score(const job *p, const fc_panels *matrix, int64_t rows, const voi
     const int64_t zero = 0, n = s->n;
     void *product = p->tape ? grown : y;
     fc_multiply(s, rows, states, p->row_n, &zero, 1, matrix, product, n, 0);
-    s->kn->dots(rows, n, (fc_in){states, n}, (fc_in){product, n}, p->tape ? 0.5 : 1, out);
+    s->kn->dots(rows, 1, n, (fc_in){states, n}, (fc_in){product, n}, p->tape ? 0.5 : 1, out);
 }
 
 /* x's terms, for all steps and sequences alike. */
@@ -221,7 +221,7 @@ static fc_out score_place(const job *p, int64_t t, int64_t lag, int64_t b)
     return (fc_out){fc_at(p->ring, (fc_slot(s, t) * s->B + b) * s->k + lag - 1, s->size), s->k};
 }
 
-/* The scores of h[t] for the lags first .. last. */
+/* The scores of h[t] for the lags first .. last (with a tape: for all). */
 static void born(const job *p, int64_t t, int64_t first, int64_t last, int64_t b0, int64_t b1, int member)
 {
     const fc_attention_sizes *s = &p->s;
@@ -232,14 +232,12 @@ static void born(const job *p, int64_t t, int64_t first, int64_t last, int64_t b
         score(p, &p->score_lag, b1 - b0, h, grown, y, score_place(p, t, 1, b0));
         return;
     }
-    if (p->tape)
+    if (p->tape) {
         fc_multiply(s, b1 - b0, h, p->row_n, &zero, 1, &p->score_lag, grown, s->cols, 0);
+        s->kn->dots(b1 - b0, s->k, n, (fc_in){h, n}, (fc_in){grown, s->cols}, 0.5, score_place(p, t, 1, b0));
+        return;
+    }
     for (int64_t lag = first; lag <= last; lag++) {
-        if (p->tape) {
-            const fc_in product = {fc_at(grown, (lag - 1) * n, s->size), s->cols};
-            s->kn->dots(b1 - b0, n, (fc_in){h, n}, product, 0.5, score_place(p, t, lag, b0));
-            continue;
-        }
         fc_panels matrix = p->score_lag;
         matrix.at = fc_at(matrix.at, (lag - 1) * p->triangle_length, s->size);
         score(p, &matrix, b1 - b0, h, NULL, y, score_place(p, t, lag, b0));
@@ -279,11 +277,12 @@ static void separate_step(const job *p, int64_t t, int64_t b0, int64_t b1, fc_in
     const int64_t n = s->n, each = s->k + 1, reach = s->k < t + s->given ? s->k : t + s->given;
     void *a = attend(p, t, b0, b1, in), *h = state(p, t, b0);
     void *scaled = fc_at(p->mixed, b0 * s->cols, s->size);
-    s->kn->scale_rows(b1 - b0, n, (fc_in){a, each}, (fc_in){h, n}, (fc_out){h, n});
-    for (int64_t i = 1; i <= reach; i++)
-        s->kn->scale_rows(b1 - b0, n, (fc_in){fc_at(a, i, s->size), each},
-                          (fc_in){state(p, t - i, b0), n},
-                          (fc_out){fc_at(scaled, (i - 1) * n, s->size), s->cols});
+    fc_out *out = (fc_out *)(in + each);
+    for (int64_t i = 0; i <= reach; i++) {
+        in[i] = (fc_in){state(p, t - i, b0), n};
+        out[i] = i ? (fc_out){fc_at(scaled, (i - 1) * n, s->size), s->cols} : (fc_out){h, n};
+    }
+    s->kn->scale_rows(b1 - b0, reach + 1, n, (fc_in){a, each}, in, out);
     fc_multiply(s, b1 - b0, scaled, p->row_cols, p->tap_a, reach, &p->value_lag, h, n, 1);
 }
 

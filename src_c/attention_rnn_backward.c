@@ -172,7 +172,7 @@ static void separate_loop(const job *p, int64_t b0, int64_t b1)
         if (t < 0)
             continue;
         const fc_in g = {grad_at(p, t, b0), n}, h = {state(p, t, b0), n};
-        s->kn->dots(b1 - b0, n, g, h, 1, (fc_out){step_row(p, p->r, t, b0, 1), 1});
+        s->kn->dots(b1 - b0, 1, n, g, h, 1, (fc_out){step_row(p, p->r, t, b0, 1), 1});
         if (s->k > 0)
             fc_multiply(s, b1 - b0, g.at, p->row_n, &zero, 1, &p->value_lag,
                         fc_at(p->y, (fc_slot(s, t) * s->B + b0) * s->cols, s->size), s->cols, 0);
@@ -186,7 +186,7 @@ static void shared_products(const job *p, int64_t t, int64_t b0, int64_t b1)
     const int64_t n = s->n, zero = 0;
     const fc_in y = {step_row(p, p->y, t, b0, n), n};
     fc_multiply(s, b1 - b0, grad_at(p, t, b0), p->row_n, &zero, 1, &p->value_lag, (void *)y.at, n, 0);
-    s->kn->dots(b1 - b0, n, y, (fc_in){step_row(p, p->tape->mixed, t, b0, n), n}, 1,
+    s->kn->dots(b1 - b0, 1, n, y, (fc_in){step_row(p, p->tape->mixed, t, b0, n), n}, 1,
                 (fc_out){step_row(p, p->r, t, b0, 1), 1});
 }
 
@@ -442,7 +442,7 @@ static void score_weights(void *context, int member, int team)
     for (int64_t i = member; i < matrices; i += team) {
         const int64_t at = i * n * n;
         void *g = fc_at(p->gram, at, s->size);
-        s->kn->mirror(n, (fc_out){g, n});
+        s->kn->mirror(n, (fc_out){g, n}, gram.at);
         fc_pack_tap(s, &gram, 0, g, n);
         fc_multiply(s, n, fc_at(p->w_k, at, s->size), p->row_n, &zero, 1, &gram, fc_at(p->dw_q, at, s->size), n, 0);
         fc_multiply(s, n, fc_at(p->w_q, at, s->size), p->row_n, &zero, 1, &gram, fc_at(p->dw_k, at, s->size), n, 0);

@@ -231,21 +231,22 @@ typedef struct {
 
     /* attention.inc; r runs over rows, j over n (or cols), i over count. Sums over j run in 16
      * lanes and then a tree, on every instruction set. */
-    /* out[r] = scale * sum of x[r, j] y[r, j] */
-    void (*dots)(int64_t rows, int64_t n, fc_in x, fc_in y, double scale, fc_out out);
+    /* out[r, i] = scale * sum of x[r, j] y[r, i * n + j] */
+    void (*dots)(int64_t rows, int64_t count, int64_t n, fc_in x, fc_in y, double scale, fc_out out);
     /* a[r * count + i] = softmax over i of score[i][r]; a score without address is 0 */
     void (*softmax_rows)(int64_t rows, int64_t count, const fc_in *score, void *a);
     /* out[r, j] = sum over i of weight[i][r] * source[i][r, j] */
     void (*mix)(int64_t rows, int64_t n, int64_t count, const fc_in *weight, const fc_in *source,
                 fc_out out);
-    /* out[r, j] = weight[r] * source[r, j]; out may be source */
-    void (*scale_rows)(int64_t rows, int64_t n, fc_in weight, fc_in source, fc_out out);
+    /* out[i][r, j] = weight[r, i] * source[i][r, j]; out[i] may be source[i] */
+    void (*scale_rows)(int64_t rows, int64_t count, int64_t n, fc_in weight, const fc_in *source,
+                       const fc_out *out);
     void (*state_grad)(const fc_state_grad *);
     void (*online)(const fc_online *);
     void (*online_back)(const fc_online_back *);
     /* Panels of `width` lanes (a multiple of `lanes`), each `panel` elements behind the last:
-     * to[j / width * panel + r * width + j % width] = scale[r] * source[r, j], zeros where
-     * j >= cols. scale.at NULL: 1. */
+     * to[j / width * panel + r * width + j % width] = scale[r] * source[r, j], j < cols;
+     * zeros up to the end of the vector, whatever it was behind. scale.at NULL: 1. */
     void (*pack_panels)(int64_t rows, int64_t cols, fc_in source, fc_in scale, int64_t width,
                         int64_t panel, void *to);
     /* The same of the upper triangle of an (n, n) matrix, its diagonal halved; only rows that
@@ -253,9 +254,9 @@ typedef struct {
     void (*pack_triangle)(int64_t n, fc_in source, int64_t width, int64_t panel, void *to);
     /* The same as pack_panels with width 8 */
     void (*pack_columns)(int64_t rows, int64_t cols, fc_in source, int64_t panel, void *to);
-    /* m (n, n) becomes m + m^T; its upper triangle is copied to the lower one */
-    void (*add_transpose)(int64_t n, fc_out m);
-    void (*mirror)(int64_t n, fc_out m);
+    /* m (n, n) becomes m + m^T; its upper triangle is copied to the lower one. scratch: (n, n) */
+    void (*add_transpose)(int64_t n, fc_out m, void *scratch);
+    void (*mirror)(int64_t n, fc_out m, void *scratch);
     /* Rows of an array to lanes and back: square transposes, for l < lanes, i < count
      *     to_lanes     to[i * lanes + l] = from[min(l, rows - 1) * from_row + i]
      *     from_lanes   to[l * to_row + i] = from[i * lanes + l], l < rows
