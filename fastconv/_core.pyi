@@ -71,17 +71,7 @@ def conv_transpose_backward(
 
 # AttentionRNN: arrays laid out by attention_rnn.py, results written in place.
 def kept_arrays(dtype: Any, shapes: list[tuple[int, ...]]) -> list[Array]: ...
-def attention_rnn_forward(
-    x: Array,
-    w_q: Array,
-    w_k: Array,
-    w_v: Array,
-    h0: Array | None,
-    h: Array,
-    window: int | None,
-    lengths: Array | None,
-    tape: Any,
-) -> None: ...
+def attention_rnn_forward(*x_weights_h0_h_window_lengths_tape: Any) -> None: ...
 def attention_rnn_backward(
     grad: Array, tape: Any, dx: Array, dw_q: Array, dw_k: Array, dw_v: Array
 ) -> None: ...

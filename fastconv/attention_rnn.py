@@ -62,7 +62,9 @@ class AttentionRNNTape:
     unbatched: bool
     dtype: DType  # of the results
     mixed: Array | None = None  # (T, B, n): sum_i a_i s_i; shared matrices only
-    scores: Array | None = None  # (P + T, B): of each state; this and the next two: infinite window only
+    scores: Array | None = (
+        None  # (P + T, B): of each state; this and the next two: infinite window only
+    )
     m: Array | None = None  # (T, B): a_i = exp(score_i - m) / z
     z: Array | None = None
 
@@ -74,12 +76,16 @@ class AttentionRNNTape:
 # --- arguments ---------------------------------------------------------------------------------
 
 
-def _weights(w_q: ArrayLike, w_k: ArrayLike, w_v: ArrayLike, window: Any) -> tuple[list[Array], int | None]:
+def read_weights(
+    w_q: ArrayLike, w_k: ArrayLike, w_v: ArrayLike, window: Any
+) -> tuple[list[Array], int | None]:
     """The three as arrays of one shape, and the window, None for an infinite one."""
     weights = [as_array(name, w) for name, w in (("w_q", w_q), ("w_k", w_k), ("w_v", w_v))]
     first = weights[0]
     if first.ndim not in (2, 3) or first.shape[-1] != first.shape[-2]:
-        wrong_shape("w_q", "(n, n), or (k + 1, n, n) for one matrix for each of the k + 1 states", first)
+        wrong_shape(
+            "w_q", "(n, n), or (k + 1, n, n) for one matrix for each of the k + 1 states", first
+        )
     for name, w in (("w_k", weights[1]), ("w_v", weights[2])):
         if w.shape != first.shape:
             wrong_shape(name, f"the shape of w_q, {first.shape}", w)
@@ -88,7 +94,9 @@ def _weights(w_q: ArrayLike, w_k: ArrayLike, w_v: ArrayLike, window: Any) -> tup
     if first.shape[0] == 0:
         wrong_shape("w_q", "(k + 1, n, n) with k >= 0", first)
     if window is not None and integer("window", window, minimum=0) != first.shape[0] - 1:
-        raise ValueError(f"window: expected {first.shape[0] - 1}, for w_q has shape {first.shape}, got {window}")
+        raise ValueError(
+            f"window: expected {first.shape[0] - 1}, as w_q has shape {first.shape}, got {window}"
+        )
     return weights, first.shape[0] - 1
 
 
@@ -115,11 +123,17 @@ def _as_given(array: Array, batch_first: bool, unbatched: bool) -> Array:
     return array.swapaxes(0, 1) if batch_first else array
 
 
-def _states(name: str, value: ArrayLike, shape: tuple[int, ...], unbatched: bool, length: int | None) -> Array:
+def _states(
+    name: str, value: ArrayLike, shape: tuple[int, ...], unbatched: bool, length: int | None
+) -> Array:
     """States (p, B, n), or (p, n) without a batch; p = length, if it is given."""
     array = as_array(name, value)
     batch = shape[1:] if unbatched else shape
-    if array.ndim != len(batch) + 1 or array.shape[1:] != batch or (length is not None and array.shape[0] != length):
+    if (
+        array.ndim != len(batch) + 1
+        or array.shape[1:] != batch
+        or (length is not None and array.shape[0] != length)
+    ):
         count = "p" if length is None else str(length)
         wrong_shape(name, f"({', '.join([count, *map(str, batch)])})", array)
     return array[:, None] if unbatched else array
@@ -153,7 +167,23 @@ def _computed_in(result: DType) -> DType:
 def _check_size(*counts: int) -> None:
     """What a driver counts must fit int64."""
     if math.prod(counts) * 8 >= 1 << 60:
-        raise MemoryError(f"arrays of {' * '.join(map(str, counts))} numbers do not fit into memory")
+        raise MemoryError(
+            f"arrays of {' * '.join(map(str, counts))} numbers do not fit into memory"
+        )
+
+
+def read_step(
+    x_t: ArrayLike, history: ArrayLike, w_q: ArrayLike, w_k: ArrayLike, w_v: ArrayLike, window: Any
+) -> tuple[Array, Array, list[Array], int | None]:
+    """x_t as it came, those states (p, B, n) that its step sees, oldest first, the weights, k."""
+    weights, k = read_weights(w_q, w_k, w_v, window)
+    n = weights[0].shape[-1]
+    step = as_array("x_t", x_t)
+    if step.ndim not in (1, 2) or step.shape[-1] != n:
+        wrong_shape("x_t", f"(B, {n}) or ({n},)", step)
+    rows = step[None] if step.ndim == 1 else step
+    states = _states("history", history, rows.shape, step.ndim == 1, None)
+    return step, states if k is None else states[max(0, len(states) - k) :], weights, k
 
 
 # --- forward -----------------------------------------------------------------------------------
@@ -234,9 +264,9 @@ def attention_rnn(
     h : ndarray, in the layout of x
         The states after every step.
     tape : AttentionRNNTape
-        Only with `return_tape`. A step of one sequence takes (k + 3) n + k + 1 numbers with separate
-        matrices, 5 n + k + 1 with shared ones, and 5 n + 4 with an infinite window, besides
-        copies of the weights. It may be used many times, from any thread.
+        Only with `return_tape`. A step of one sequence takes (k + 3) n + k + 1 numbers with
+        separate matrices, 5 n + k + 1 with shared ones, and 5 n + 4 with an infinite window,
+        besides copies of the weights. It may be used many times, from any thread.
 
     Raises
     ------
@@ -261,14 +291,16 @@ def attention_rnn(
     (2, 2)
     """
     batch_first, return_tape = _flag("batch_first", batch_first), _flag("return_tape", return_tape)
-    weights, k = _weights(w_q, w_k, w_v, window)
+    weights, k = read_weights(w_q, w_k, w_v, window)
     n = weights[0].shape[-1]
     steps, unbatched = _sequence(x, n, batch_first)
     T, B, _ = steps.shape
     start = None if h0 is None else _states("h0", h0, (B, n), unbatched, k)
     real = _read_lengths(lengths, T, B, unbatched)
     result = result_dtype(steps, *weights, start)
-    _check_size((k or 0) + 1, max(T, 1) + (0 if start is None else len(start)), max(B, 1), max(n, 1))
+    _check_size(
+        (k or 0) + 1, max(T, 1) + (0 if start is None else len(start)), max(B, 1), max(n, 1)
+    )
 
     dtype = _computed_in(result)
     kernel_weights = [for_kernel(w, dtype) for w in weights]
@@ -382,16 +414,10 @@ def attention_rnn_step(
     >>> fc.attention_rnn_step([0.0, 1.0], [[1.0, 0.0]], eye, eye, eye)
     array([0.5, 0.5])
     """
-    weights, k = _weights(w_q, w_k, w_v, window)
-    n = weights[0].shape[-1]
-    step = as_array("x_t", x_t)
-    if step.ndim not in (1, 2) or step.shape[-1] != n:
-        wrong_shape("x_t", f"(B, {n}) or ({n},)", step)
+    step, states, weights, k = read_step(x_t, history, w_q, w_k, w_v, window)
     unbatched = step.ndim == 1
     rows = step[None] if unbatched else step
-    states = _states("history", history, rows.shape, unbatched, None)
-    if k is not None:
-        states = states[max(0, len(states) - k) :]
+    n = step.shape[-1]
     result = result_dtype(step, states, *weights)
     _check_size((k or 0) + 1, len(states) + 1, max(rows.shape[0], 1), max(n, 1))
 
@@ -407,7 +433,8 @@ def attention_rnn_step(
             None,
             None,
         )
-    return (h[0, 0] if unbatched else h[0]).astype(result, copy=False)
+    h_t: Array = h[0, 0] if unbatched else h[0]
+    return h_t.astype(result, copy=False)
 
 
 # --- backward ----------------------------------------------------------------------------------
@@ -479,7 +506,11 @@ def attention_rnn_backward(
     dh0 = grad[: len(grad) - T].copy()
     dx, dq, dk, dv, dh0 = (array.astype(result, copy=False) for array in (dx, *dw, dh0))
     return AttentionRNNGrads(
-        _as_given(dx, tape.batch_first, tape.unbatched), dq, dk, dv, dh0[:, 0] if tape.unbatched else dh0
+        _as_given(dx, tape.batch_first, tape.unbatched),
+        dq,
+        dk,
+        dv,
+        dh0[:, 0] if tape.unbatched else dh0,
     )
 
 
@@ -492,7 +523,7 @@ def _in_dtype(tape: AttentionRNNTape, dtype: DType) -> AttentionRNNTape:
     """The tape itself, or a copy that holds numbers of another dtype."""
     if tape.x.dtype == dtype:
         return tape
-    arrays = {
+    arrays: dict[str, Any] = {
         name: array.astype(dtype)
         for name, array in vars(tape).items()
         if isinstance(array, np.ndarray) and name != "lengths"
@@ -501,7 +532,7 @@ def _in_dtype(tape: AttentionRNNTape, dtype: DType) -> AttentionRNNTape:
 
 
 def _direct_gradient(direct: Array, last: Array | None, tape: AttentionRNNTape) -> Array:
-    """(S + T, B, n): zeros for what stands before the start, then what reaches each h[t] directly."""
+    """(S + T, B, n): zeros for what stands before the start, then the direct gradient of h."""
     T, B, n = tape.x.shape
     (grad,) = _core.kept_arrays(tape.x.dtype, [tape.states.shape])
     before = len(grad) - T
@@ -546,14 +577,20 @@ def attention_weights(tape: AttentionRNNTape) -> Array:
     _check_tape(tape)
     weights = _infinite_weights(tape) if tape.window is None else tape.a.copy()
     if tape.x.shape[-1] == 0:  # nothing was computed: all scores are 0
-        seen = np.arange(len(weights)) + tape.given + 1 if tape.window is None else np.array([tape.window + 1])
-        weights[:] = np.where(np.arange(weights.shape[-1]) < seen[:, None], 1 / seen[:, None], 0)[:, None]
+        seen = (
+            np.arange(len(weights)) + tape.given + 1
+            if tape.window is None
+            else np.array([tape.window + 1])
+        )
+        weights[:] = np.where(np.arange(weights.shape[-1]) < seen[:, None], 1 / seen[:, None], 0)[
+            :, None
+        ]
         weights = _clean(weights, tape.lengths)
     return _as_given(weights.astype(tape.dtype, copy=False), tape.batch_first, tape.unbatched)
 
 
 def _infinite_weights(tape: AttentionRNNTape) -> Array:
-    T, B, n = tape.x.shape
+    T, B, _ = tape.x.shape
     weights = np.zeros((T, B, max(tape.given + T, 1)), tape.x.dtype)
     assert tape.scores is not None and tape.m is not None and tape.z is not None
     for t in range(T):
@@ -562,3 +599,29 @@ def _infinite_weights(tape: AttentionRNNTape) -> Array:
         past = np.exp(tape.scores[:seen][::-1] - tape.m[t]) / tape.z[t]
         weights[t, :, 1 : seen + 1] = past.T
     return _clean(weights, tape.lengths)
+
+
+# --- for Jacobians and gradient flow -----------------------------------------------------------
+
+
+def lag_jacobian(s: Array, h: Array, a: Array, w_q: Array, w_k: Array, w_v: Array) -> Array:
+    """dh / ds_i (B, n, n) of a state s_i (B, n) with the weight a (B,) in h (B, n)::
+
+    a_i V_i + a_i (v_i - h) (Q_i^T k_i + K_i^T q_i)^T
+    """
+    v, grown = s @ w_v.T, (s @ w_k.T) @ w_q + (s @ w_q.T) @ w_k
+    jacobian: Array = a[:, None, None] * (w_v + (v - h)[:, :, None] * grown[:, None, :])
+    return jacobian
+
+
+def lag_jacobians(tape: AttentionRNNTape, t: int) -> Array:
+    """dh[t] / dh[t-i] (k, B, n, n) for i = 1 .. k, from a tape with a finite window."""
+    _, B, n = tape.x.shape
+    k = tape.window or 0
+    result = np.empty((k, B, n, n), tape.x.dtype)
+    for i in range(1, k + 1):
+        w = (w if w.ndim == 2 else w[i] for w in (tape.w_q, tape.w_k, tape.w_v))
+        result[i - 1] = lag_jacobian(
+            tape.states[k + t - i], tape.states[k + t], tape.a[t, :, i], *w
+        )
+    return result

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .attention_rnn import lag_jacobian, read_step
 from .geometry import conv_output, read_layout
-from .operands import Array, as_array, kind, result_dtype
+from .operands import Array, as_array, integer, kernel_dtype, kind, result_dtype
 
-__all__ = ["conv"]
+__all__ = ["attention_rnn", "conv"]
 
 
 def conv(
@@ -97,3 +98,65 @@ def conv(
     else:
         result[*f, *o, *channel, *i] = w[*f, *c, *r]
     return result
+
+
+def attention_rnn(
+    x_t: ArrayLike,
+    history: ArrayLike,
+    w_q: ArrayLike,
+    w_k: ArrayLike,
+    w_v: ArrayLike,
+    *,
+    wrt: int = 1,
+    window: int | None = None,
+) -> Array:
+    """The derivative of a step of AttentionRNN with respect to one of the states that it sees.
+
+    With i = wrt, the names of `fastconv.attention_rnn`, and h = h[t]::
+
+        dh[t] / dh[t-i] = a_i V_i + a_i (v_i - h) (Q_i^T k_i + K_i^T q_i)^T
+
+    The second term is what the scores do; through the softmax each score moves all weights,
+    hence v_i - h and not v_i alone.
+
+    Parameters
+    ----------
+    x_t, history, w_q, w_k, w_v, window
+        As for `fastconv.attention_rnn_step`.
+    wrt : int
+        i, from 1 to k (with an infinite window to p, the length of `history`), or 0: x[t].
+
+    Returns
+    -------
+    ndarray, shape (B, n, n), or (n, n) for x_t (n,)
+
+    Raises
+    ------
+    TypeError, ValueError, MemoryError
+        As `fastconv.attention_rnn_step`; ValueError if there is no state `wrt`.
+
+    Examples
+    --------
+    >>> import fastconv as fc
+    >>> one, two = [[1.0]], [[2.0]]
+    >>> fc.jacobian.attention_rnn([1.0], [[1.0]], one, one, two)  # a = 1/2, v - h = 0
+    array([[1.]])
+    """
+    x, states, weights, k = read_step(x_t, history, w_q, w_k, w_v, window)
+    result = result_dtype(x, states, *weights)
+    dtype = kernel_dtype(result)
+    rows = x.reshape(-1, x.shape[-1])
+    before = len(states) if k is None else k
+    i = integer("wrt", wrt, minimum=0, maximum=before)
+
+    s = np.zeros((before + 1, *rows.shape), dtype)  # s_0 = x[t], s_i = h[t-i], zeros where none
+    s[0] = rows
+    s[1 : len(states) + 1] = states[::-1]
+    w_q, w_k, w_v = (np.broadcast_to(w.astype(dtype), (before + 1, *w.shape[-2:])) for w in weights)
+    q, k_, v = (s @ w.swapaxes(1, 2) for w in (w_q, w_k, w_v))
+    w = (q * k_).sum(-1)
+    a = np.exp(w - w.max(0))
+    a /= a.sum(0)
+    h = (a[..., np.newaxis] * v).sum(0)
+    jacobian = lag_jacobian(s[i], h, a[i], w_q[i], w_k[i], w_v[i]).astype(result, copy=False)
+    return jacobian[0] if x.ndim == 1 else jacobian

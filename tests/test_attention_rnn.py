@@ -55,7 +55,9 @@ def test_same_bits_for_any_batch(case, isa, dtype):
         alone = Problem(case, dtype)
         rows = slice(b, b + 1)
         alone.x, alone.grad_h, alone.grad_h_last = (
-            problem.x[:, rows], problem.grad_h[:, rows], problem.grad_h_last[rows],
+            problem.x[:, rows],
+            problem.grad_h[:, rows],
+            problem.grad_h_last[rows],
         )
         alone.h0 = None if problem.h0 is None else problem.h0[:, rows]
         if case.lengths:
@@ -121,10 +123,19 @@ def test_layouts(case):
 
     if case.batch == 1:
         alone = Problem(case, np.float64)
-        alone.x, alone.grad_h, alone.grad_h_last = alone.x[:, 0], alone.grad_h[:, 0], alone.grad_h_last[0]
+        alone.x, alone.grad_h, alone.grad_h_last = (
+            alone.x[:, 0],
+            alone.grad_h[:, 0],
+            alone.grad_h_last[0],
+        )
         alone.h0 = None if alone.h0 is None else alone.h0[:, 0]
-        assert_same_bits([a[:, None] if a.ndim == 2 and i in (0, 1, 5, 6) else a
-                          for i, a in enumerate(alone.backward(fc))], want)
+        assert_same_bits(
+            [
+                a[:, None] if a.ndim == 2 and i in (0, 1, 5, 6) else a
+                for i, a in enumerate(alone.backward(fc))
+            ],
+            want,
+        )
 
 
 @pytest.mark.parametrize("case", [Case(4, 3, 6, 2, shared=False), Case(4, 3, 6, None)], ids=str)
@@ -134,8 +145,9 @@ def test_other_dtypes(case):
     for dtype in (np.float16, ml_dtypes.bfloat16):
         x, *w = (a.astype(dtype) for a in (problem.x, *problem.w))
         h, tape = fc.attention_rnn(x, *w, window=case.window, return_tape=True)
-        wide = fc.attention_rnn(x.astype("f4"), *(a.astype("f4") for a in w), window=case.window,
-                                return_tape=True)[0]
+        wide = fc.attention_rnn(
+            x.astype("f4"), *(a.astype("f4") for a in w), window=case.window, return_tape=True
+        )[0]
         assert h.dtype == dtype
         np.testing.assert_array_equal(h, wide.astype(dtype))
         grads = fc.attention_rnn_backward(problem.grad_h.astype(dtype), tape)
@@ -144,7 +156,10 @@ def test_other_dtypes(case):
     assert fc.attention_rnn(ones, *(np.ones(w.shape, bool) for w in problem.w)).dtype == np.float64
     h, tape = fc.attention_rnn(problem.x, *problem.w, return_tape=True)
     assert h.dtype == np.float32
-    assert fc.attention_rnn(problem.x, *problem.w, np.ones((case.window or 1, 3, 6))).dtype == np.float64
+    assert (
+        fc.attention_rnn(problem.x, *problem.w, np.ones((case.window or 1, 3, 6))).dtype
+        == np.float64
+    )
     for grad in fc.attention_rnn_backward(np.ones(h.shape), tape):
         assert grad.dtype == np.float64
 
@@ -152,9 +167,13 @@ def test_other_dtypes(case):
 def test_zero_sizes(threads):
     w, many = np.ones((3, 4, 4)), np.ones((4, 4))
     for x, weights, window in [
-        (np.ones((0, 2, 4)), w, None), (np.ones((5, 0, 4)), w, None), (np.ones((0, 2, 4)), many, None),
-        (np.ones((5, 0, 4)), many, 3), (np.ones((5, 2, 0)), np.ones((0, 0)), None),
-        (np.ones((5, 2, 0)), np.ones((2, 0, 0)), None), (np.ones((0, 0, 0)), np.ones((0, 0)), 2),
+        (np.ones((0, 2, 4)), w, None),
+        (np.ones((5, 0, 4)), w, None),
+        (np.ones((0, 2, 4)), many, None),
+        (np.ones((5, 0, 4)), many, 3),
+        (np.ones((5, 2, 0)), np.ones((0, 0)), None),
+        (np.ones((5, 2, 0)), np.ones((2, 0, 0)), None),
+        (np.ones((0, 0, 0)), np.ones((0, 0)), 2),
     ]:
         h, tape = fc.attention_rnn(x, *[weights] * 3, window=window, return_tape=True)
         _, want = reference.attention_rnn(x, *[weights] * 3, window=window, return_tape=True)
@@ -176,25 +195,40 @@ def test_grad_h_last_of_a_sequence_without_steps():
     np.testing.assert_array_equal(grads.h0[:, 0], [[0] * 4, [1] * 4])
 
 
-@pytest.mark.parametrize("case", [
-    Case(6, 3, 5, 2, shared=False), Case(6, 3, 5, 2), Case(6, 3, 5, None), Case(6, 3, 20, None, h0=2),
-], ids=str)
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(6, 3, 5, 2, shared=False),
+        Case(6, 3, 5, 2),
+        Case(6, 3, 5, None),
+        Case(6, 3, 20, None, h0=2),
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.filterwarnings("ignore:(invalid|overflow):RuntimeWarning")
 def test_nonfinite(case, value, isa, dtype):
-    """A value that is not finite reaches exactly the states and gradients that the equation says."""
+    """A value that is not finite reaches exactly what the equation says, forward and back."""
     for operand in ("x", "grad_h"):
         problem = Problem(case, dtype)
         getattr(problem, operand)[3, 1, 2] = value
         got, want = problem.backward(fc), problem.backward(reference)
         for name, a, b in zip("h dx dw_q dw_k dw_v dh0 weights".split(), got, want, strict=True):
-            np.testing.assert_array_equal(np.isfinite(a), np.isfinite(b), err_msg=f"{operand}: {name}")
+            np.testing.assert_array_equal(
+                np.isfinite(a), np.isfinite(b), err_msg=f"{operand}: {name}"
+            )
         np.testing.assert_array_equal(np.isfinite(problem.forward(fc)), np.isfinite(want[0]))
 
 
-@pytest.mark.parametrize("case", [
-    Case(6, 4, 5, 2, shared=False), Case(6, 4, 5, 2), Case(6, 4, 5, None, h0=2),
-], ids=str)
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(6, 4, 5, 2, shared=False),
+        Case(6, 4, 5, 2),
+        Case(6, 4, 5, None, h0=2),
+    ],
+    ids=str,
+)
 def test_nothing_past_a_length_matters(case, dtype):
     problem = Problem(case, dtype)
     problem.options["lengths"] = lengths = np.array([6, 0, 3, 5])
@@ -233,7 +267,9 @@ def test_tape_is_its_own(threads):
 def test_infinite_window_takes_constant_memory():
     problem = Problem(Case(40, 2, 8, None), np.float32)
     _, tape = problem.forward(fc, return_tape=True)
-    arrays = [a for name, a in vars(tape).items() if isinstance(a, np.ndarray) and a.shape[:1] == (40,)]
+    arrays = [
+        a for name, a in vars(tape).items() if isinstance(a, np.ndarray) and a.shape[:1] == (40,)
+    ]
     assert sum(a[0].nbytes for a in arrays) == 2 * (5 * 8 + 4) * 4
 
 
@@ -253,7 +289,9 @@ def test_scores_of_10000(isa, dtype, window):
     for library in (fc, reference):
         operands = [a.astype(dtype if library is fc else np.float64) for a in (x, w_q, w_k, w_v)]
         h, tape = library.attention_rnn(*operands, window=window, return_tape=True)
-        results.append([h, *library.attention_rnn_backward(grad, tape), library.attention_weights(tape)])
+        results.append(
+            [h, *library.attention_rnn_backward(grad, tape), library.attention_weights(tape)]
+        )
     got, want = results
     scores = np.einsum("tbi,ij,tbj->tb", want[0], w_q * w_k.astype(float), want[0])
     assert np.abs(scores).max() > 5e3

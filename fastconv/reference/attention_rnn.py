@@ -24,7 +24,7 @@ class AttentionRNNGrads(NamedTuple):
 class Tape(NamedTuple):
     x: np.ndarray  # (T, B, n)
     states: np.ndarray  # (p + T, B, n): what stands before the start, then h
-    weights: tuple  # w_q, w_k, w_v
+    weights: tuple[np.ndarray, ...]  # w_q, w_k, w_v
     window: int | None
     lengths: np.ndarray  # (B,)
     batch_first: bool
@@ -94,7 +94,8 @@ def attention_rnn_backward(grad_h, tape, *, grad_h_last=None):
     for t in reversed(range(T)):
         rows = np.flatnonzero(real[t])
         g_t = g[p + t, rows]
-        h_t, a, s, q, k, v = _step(x[t, rows], _before(states[:, rows], p + t, window), w_q, w_k, w_v)
+        seen = _before(states[:, rows], p + t, window)
+        h_t, a, s, q, k, v = _step(x[t, rows], seen, w_q, w_k, w_v)
         # h[t] = sum_i a_i v_i with a = softmax(w): dw_i = a_i (g.v_i - g.h)
         dw = a * (np.einsum("bm,ibm->ib", g_t, v) - np.einsum("bm,bm->b", g_t, h_t))
         dv = a[..., None] * g_t  # h[t] = sum_i a_i v_i
