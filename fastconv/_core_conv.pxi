@@ -4,8 +4,12 @@
 cdef extern from "conv.h" nogil:
     enum:
         FC_OK
+        FC_AUTO
+        FC_DIRECT
+        FC_WINOGRAD
     ctypedef struct fc_conv:
         int dtype
+        int algorithm
         int64_t batch, groups, in_channels, out_channels
         # "in" is a word of Python's; the C name stands in quotes.
         int64_t image "in"[3]
@@ -22,6 +26,9 @@ cdef extern from "conv.h" nogil:
                             int threads)
     int fc_conv_grad_bias(const fc_conv *conv, const void *dy, void *db, int threads)
 
+cdef extern from "conv_winograd.h" nogil:
+    bint fc_winograd_fits(const fc_conv *conv)
+
 # Strides, dilations and paddings stay below 2^31 and every array below 2^60 bytes: no product
 # that a driver forms can leave int64.
 cdef int64_t AXIS_LIMIT = <int64_t>1 << 31
@@ -35,12 +42,12 @@ def conv_forward(int rank, input, weight, bias, stride, padding, dilation, group
     cdef fc_conv conv
     cdef int status
     cdef cnp.ndarray x, w, y
-    if not known_algorithm(algorithm):
-        return None
     if not read_operands(&conv, rank, input, weight):
         return None
     x, w = input, weight
     if not read_conv(&conv, rank, x, w, stride, padding, dilation, groups):
+        return None
+    if not read_algorithm(&conv, algorithm):
         return None
     if not is_bias(bias, &conv, conv.out_channels):
         return None
@@ -63,12 +70,14 @@ def conv_backward(int rank, grad_output, input, weight, stride, padding, dilatio
     cdef fc_conv conv
     cdef bint mask[3]
     cdef cnp.ndarray x, w
-    if not known_algorithm(algorithm) or not read_mask(output_mask, mask):
+    if not read_mask(output_mask, mask):
         return None
     if not read_operands(&conv, rank, input, weight):
         return None
     x, w = input, weight
     if not read_conv(&conv, rank, x, w, stride, padding, dilation, groups):
+        return None
+    if not read_algorithm(&conv, algorithm):
         return None
     if not is_image(grad_output, &conv, rank, cnp.PyArray_NDIM(x), conv.out_channels, conv.out):
         return None
@@ -173,6 +182,7 @@ cdef fc_conv with_output_as_image(const fc_conv *conv) noexcept nogil:
 
 cdef bint read_operands(fc_conv *conv, int rank, object input, object weight) noexcept:
     """Both as the kernels read them, of one dtype, with the right number of axes?"""
+    conv.algorithm = FC_AUTO
     conv.dtype = kernel_dtype(input)
     if conv.dtype < 0 or kernel_dtype(weight) != conv.dtype:
         return False
@@ -338,8 +348,16 @@ cdef bint read_mask(object value, bint *mask) noexcept:
     return True
 
 
-cdef inline bint known_algorithm(object algorithm) noexcept:
-    return isinstance(algorithm, str) and (algorithm == "auto" or algorithm == "direct")
+cdef bint read_algorithm(fc_conv *conv, object algorithm) noexcept:
+    """Into conv.algorithm: a name that is known and fits the rest of conv."""
+    if not isinstance(algorithm, str):
+        return False
+    if algorithm == "direct":
+        conv.algorithm = FC_DIRECT
+    elif algorithm == "winograd":
+        conv.algorithm = FC_WINOGRAD
+        return fc_winograd_fits(conv)
+    return algorithm == "auto" or algorithm == "direct"
 
 
 cdef bint has_sane_sizes(const fc_conv *conv, const int64_t *after) noexcept:

@@ -1,5 +1,7 @@
 /* Forward pass and input gradient: what is computed, and which way takes it. */
+#include "conv_cost.h"
 #include "conv_job.h"
+#include "conv_winograd.h"
 #include "kernels.h"
 
 /* Strides of the three axes of an array whose last axes are `lengths`. */
@@ -60,6 +62,8 @@ static int run(fc_job *job)
 int fc_conv_forward(const fc_conv *given, const void *x, const void *w, const void *bias,
                     void *y, int threads)
 {
+    if (fc_conv_algorithm(given, FC_FORWARD, 0) == FC_WINOGRAD)
+        return fc_winograd_forward(given, x, w, bias, y, threads);
     const fc_conv conv = fc_conv_merge_axes(given);
     const int64_t kernel = volume(conv.kernel), channels = conv.in_channels / conv.groups;
     fc_job job = {
@@ -88,6 +92,8 @@ int fc_conv_forward(const fc_conv *given, const void *x, const void *w, const vo
 int fc_conv_grad_input(const fc_conv *given, const void *dy, const void *w, const void *bias,
                        void *dx, int threads)
 {
+    if (fc_conv_algorithm(given, FC_GRAD_INPUT, 0) == FC_WINOGRAD)
+        return fc_winograd_grad_input(given, dy, w, bias, dx, threads);
     const fc_conv conv = fc_conv_merge_axes(given);
     const int64_t kernel = volume(conv.kernel), rows = conv.in_channels / conv.groups;
     fc_job job = {

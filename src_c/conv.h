@@ -26,8 +26,13 @@
 
 enum { FC_OK = 0, FC_NO_MEMORY = -1 };
 
+/* FC_DIRECT is the sum as it is written; FC_AUTO what conv_cost.c finds cheapest. One that does
+ * not fit a pass is replaced by FC_DIRECT. */
+enum { FC_AUTO = 0, FC_DIRECT, FC_WINOGRAD };
+
 typedef struct {
     int dtype;   /* FC_F32 or FC_F64: of every array */
+    int algorithm;
     int64_t batch, groups, in_channels, out_channels;
     int64_t in[3], kernel[3], out[3];
     int64_t stride[3], dilation[3], before[3];

@@ -16,6 +16,8 @@
 #include "conv_weight_grad.h"
 
 #include "arena.h"
+#include "conv_cost.h"
+#include "conv_winograd.h"
 #include "kernels.h"
 #include "parallel.h"
 
@@ -503,6 +505,8 @@ static double channels_cost(const job *j)
 
 int fc_conv_grad_weight(const fc_conv *conv, const void *dy, const void *x, void *dw, int threads)
 {
+    if (fc_conv_algorithm(conv, FC_GRAD_WEIGHT, 0) == FC_WINOGRAD)
+        return fc_winograd_grad_weight(conv, dy, x, dw, threads);
     const fc_conv merged = fc_conv_merge_axes(conv);
     job j = new_job(&merged, dy, x, dw);
     const double terms = (double)j.cg * j.taps * j.conv.out_channels * j.outputs;   /* of an image */

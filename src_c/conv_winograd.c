@@ -40,7 +40,7 @@ typedef struct {
     int64_t out[3], out_plane, kernel[3], taps;
     int64_t w_filter, w_channel, w_group, w_total;
     int64_t points, chunk;                     /* of a tile; strips */
-    int64_t slices, block, blocks, lanes_used; /* of channels; of filters, and that gemm computes */
+    int64_t slices, block, blocks;             /* of channels; filters of a block */
     int64_t u_point, u_slice;
     int64_t band, m_point;                     /* strips of one product */
     int kept;                                  /* is U kept, or transformed when its turn comes? */
@@ -60,10 +60,11 @@ static void plan_products(plan *p, int packed)
 
     const int64_t slice = fc_least(p->channels, CHANNELS);
     p->slices = fc_parts(p->channels, CHANNELS);
-    const int64_t filters = fc_round_up(p->filters, p->lanes);
+    /* In whole cache lines, whatever the lanes: kept weights serve every instruction set. */
+    const int64_t filters = fc_round_up(p->filters, line);
     const int64_t fit = U_BYTES / (per_vector * p->z.taps * slice);
     p->block = (p->kept ? LINES : fc_most(1, fc_least(fit, LINES))) * line;
-    p->block = fc_least(fc_round_up(p->block, p->lanes), filters);
+    p->block = fc_least(p->block, filters);
     p->blocks = fc_parts(filters, p->block);
     p->u_point = fc_off_page(p->z.taps * slice * p->block, p->size);
     p->u_slice = p->points * p->u_point;
@@ -243,10 +244,10 @@ static int64_t live_taps(const plan *p, int64_t depth, int64_t v_plane, int64_t 
     return live;
 }
 
-/* M of `count` strips from `strip` of the chunk on, at one depth of the output: the terms of one
- * slice of channels. */
-static void multiply(const call *c, const scratch *s, const char *u, int64_t slice, int64_t first,
-                     int64_t strip, int64_t count, int64_t depth)
+/* M of `filters` filters and `count` strips from `strip` of the chunk on, at one depth of the
+ * output: the terms of one slice of channels. */
+static void multiply(const call *c, const scratch *s, const char *u, int64_t slice,
+                     int64_t filters, int64_t first, int64_t strip, int64_t count, int64_t depth)
 {
     const plan *p = c->p;
     const int64_t channels = fc_least(CHANNELS, p->channels - slice * CHANNELS);
@@ -260,7 +261,7 @@ static void multiply(const call *c, const scratch *s, const char *u, int64_t sli
     }
     for (int64_t i = 0; i < p->points; i++)
         p->kernels->gemm(&(fc_gemm){
-            .m = rows, .n = p->block, .taps = taps, .k = channels,
+            .m = rows, .n = filters, .taps = taps, .k = channels,
             .a = c->v + (i * p->data.point + slice * CHANNELS) * p->size,
             .a_row = s->a_row, .a_tap = s->a_tap, .a_step = 1,
             .b = u + i * p->u_point * p->size, .b_tap = s->b_tap, .b_step = p->block,
@@ -450,9 +451,11 @@ static void drain(call *c, const scratch *s, int64_t group, int64_t first, int64
         const int64_t block = unit / bands / deep, depth = unit / bands % deep;
         const int64_t strip = first + unit % bands * p->band;
         const int64_t strips = fc_least(p->band, first + count - strip);
+        const int64_t filters = fc_round_up(fc_least(p->block, p->filters - block * p->block),
+                                            p->lanes);
         for (int64_t slice = 0; slice < p->slices; slice++)
             multiply(c, s, slice_of(c, s, group, block, slice, bands * deep, block != last),
-                     slice, first, strip, strips, depth);
+                     slice, filters, first, strip, strips, depth);
         finish_band(c, s, group, block, depth, strip, strips);
         last = block;
     }

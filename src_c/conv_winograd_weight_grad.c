@@ -132,7 +132,8 @@ static void multiply(const call *c, const scratch *s, int64_t channel, int64_t c
     }
     for (int64_t i = 0; i < p->points; i++)
         p->kernels->gemm(&(fc_gemm){
-            .m = channels, .n = p->wide, .taps = taps, .k = k,
+            .m = channels, .n = fc_least(p->wide, fc_round_up(p->filters - filter, p->lanes)),
+            .taps = taps, .k = k,
             .a = c->vx + (i * p->x.point + channel) * p->size, .a_row = c->channel,
             .a_tap = s->a_tap, .a_step = p->x.pitch,
             .b = c->vy + (i * p->y.point + filter) * p->size, .b_tap = s->b_tap,
@@ -291,7 +292,9 @@ static int mend(const call *c, const fc_conv *conv, const void *dy, const void *
     void *as_written = fc_arena_take((size_t)(count * p->size));
     if (!as_written)
         return FC_NO_MEMORY;
-    const int status = fc_conv_grad_weight(conv, dy, x, as_written, threads);
+    fc_conv direct = *conv;
+    direct.algorithm = FC_DIRECT;
+    const int status = fc_conv_grad_weight(&direct, dy, x, as_written, threads);
     if (status == FC_OK)
         p->kernels->mend(c->dw, 1, as_written, count);
     fc_arena_give(as_written);
