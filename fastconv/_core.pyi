@@ -28,7 +28,22 @@ def conv_forward(
     groups: Any,
     algorithm: Any,
     out: Any,
+    packed: Array | None = None,
     /,
+) -> Array | None: ...
+def conv_algorithm(
+    rank: int,
+    input_shape: tuple[int, ...] | None,
+    weight: Array,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: int,
+    algorithm: str,
+    /,
+) -> str: ...
+def pack_winograd(
+    rank: int, weight: Array, stride: Any, padding: Any, dilation: Any, groups: int, /
 ) -> Array | None: ...
 def conv_backward(
     rank: int,

@@ -1,6 +1,8 @@
 # Convolution: reads the operands and the geometry into an fc_conv, allocates the result, and
 # makes one call into src_c/conv.h. Called by conv.py.
 
+from numpy import broadcast_to
+
 cdef extern from "conv.h" nogil:
     enum:
         FC_OK
@@ -28,6 +30,15 @@ cdef extern from "conv.h" nogil:
 
 cdef extern from "conv_winograd.h" nogil:
     bint fc_winograd_fits(const fc_conv *conv)
+    size_t fc_winograd_packed_bytes(const fc_conv *conv)
+    int fc_winograd_pack(const fc_conv *conv, const void *w, void *packed, int threads)
+    int fc_winograd_forward_packed(const fc_conv *conv, const void *x, const void *w,
+                                   const void *packed, const void *bias, void *y, int threads)
+
+cdef extern from "conv_cost.h" nogil:
+    enum:
+        FC_FORWARD
+    int fc_conv_algorithm(const fc_conv *conv, int which, int prepared)
 
 # Strides, dilations and paddings stay below 2^31 and every array below 2^60 bytes: no product
 # that a driver forms can leave int64.
@@ -37,8 +48,9 @@ cdef double BYTES_LIMIT = <double>(<int64_t>1 << 60)
 
 # --- forward and backward ----------------------------------------------------------------------
 
-def conv_forward(int rank, input, weight, bias, stride, padding, dilation, groups, algorithm, out):
-    """y, or None where this is not the common case."""
+def conv_forward(int rank, input, weight, bias, stride, padding, dilation, groups, algorithm, out,
+                 packed=None):
+    """y, or None where this is not the common case. `packed`: from pack_winograd, if at all."""
     cdef fc_conv conv
     cdef int status
     cdef cnp.ndarray x, w, y
@@ -56,12 +68,67 @@ def conv_forward(int rank, input, weight, bias, stride, padding, dilation, group
         return None
 
     cdef void *b = bias_data(bias)
+    cdef void *p = NULL if packed is None else aligned(<cnp.ndarray>packed)
     with nogil:
-        status = fc_conv_forward(&conv, cnp.PyArray_DATA(x), cnp.PyArray_DATA(w), b,
-                                 cnp.PyArray_DATA(y), thread_limit())
+        if p != NULL:
+            status = fc_winograd_forward_packed(&conv, cnp.PyArray_DATA(x), cnp.PyArray_DATA(w), p,
+                                                b, cnp.PyArray_DATA(y), thread_limit())
+        else:
+            status = fc_conv_forward(&conv, cnp.PyArray_DATA(x), cnp.PyArray_DATA(w), b,
+                                     cnp.PyArray_DATA(y), thread_limit())
     if status != FC_OK:
         raise MemoryError("no memory for the scratch space of a convolution")
     return y
+
+
+cdef inline void *aligned(cnp.ndarray packed) noexcept:
+    """The first cache line that lies wholly in it."""
+    return <void *>((<size_t>cnp.PyArray_DATA(packed) + 63) // 64 * 64)
+
+
+def conv_algorithm(int rank, input_shape, weight, stride, padding, dilation, groups, algorithm):
+    """The algorithm that a prepared convolution takes: the one that is named, or the cheapest for
+    images of that shape, of middle size where it is None."""
+    cdef fc_conv conv
+    if not read_prepared(&conv, rank, input_shape, weight, stride, padding, dilation, groups):
+        return "direct"
+    if not read_algorithm(&conv, algorithm):
+        return "direct"
+    return "winograd" if fc_conv_algorithm(&conv, FC_FORWARD, True) == FC_WINOGRAD else "direct"
+
+
+def pack_winograd(int rank, weight, stride, padding, dilation, groups):
+    """The weights transformed, for conv_forward: bytes, or None where there is nothing to sum."""
+    cdef fc_conv conv
+    cdef cnp.ndarray packed
+    cdef cnp.npy_intp size
+    cdef int status
+    cdef void *p
+    cdef void *w
+    if not read_prepared(&conv, rank, None, weight, stride, padding, dilation, groups):
+        return None
+    size = fc_winograd_packed_bytes(&conv) + 63
+    packed = cnp.PyArray_EMPTY(1, &size, cnp.NPY_UINT8, 0)
+    p = aligned(packed)
+    w = cnp.PyArray_DATA(<cnp.ndarray>weight)
+    with nogil:
+        status = fc_winograd_pack(&conv, w, p, thread_limit())
+    if status != FC_OK:
+        raise MemoryError("no memory to transform the weights of a convolution")
+    return packed
+
+
+cdef bint read_prepared(fc_conv *conv, int rank, input_shape, weight, stride, padding, dilation,
+                        groups):
+    """Weights without an image: an input of that shape, or one of middle size."""
+    shape = input_shape
+    if shape is None:
+        spans = [d * (k - 1) + 1 for d, k in zip(dilation, weight.shape[2:])]
+        middle = ((1024,), (28, 28), (14, 14, 14))[rank - 1]
+        shape = (1, weight.shape[1] * groups, *map(max, middle, spans))
+    conv.algorithm = FC_AUTO
+    conv.dtype = kernel_dtype(weight)
+    return read_conv(conv, rank, broadcast_to(0, shape), weight, stride, padding, dilation, groups)
 
 
 def conv_backward(int rank, grad_output, input, weight, stride, padding, dilation, groups,

@@ -107,8 +107,10 @@ def conv2d(
         Input and output channels are cut into so many groups, each convolved by itself;
         ``groups=C`` is a depthwise convolution.
     algorithm : str
-        "direct" is the plain sum of products; "auto" is the fastest that fits. The choice depends
-        on shapes, geometry and dtype alone.
+        "direct" is the plain sum of products. "winograd" takes fewer, on sums of inputs, for
+        stride 1 and 2 to 5 taps along the last two axes; its float32 error stays under 4e-6 of the
+        largest output (normal data, up to 512 channels). "auto" is the fastest that fits. The
+        choice depends on shapes, geometry and dtype alone.
     out : ndarray, optional
         A C-contiguous array of the result's shape and dtype, which is written and returned. It
         must not share memory with an operand.
@@ -699,12 +701,13 @@ class PreparedConv:
         Memory that it holds.
     """
 
-    __slots__ = ("_algorithm", "_bias", "_dtype", "_layout", "_rank", "_weight")
+    __slots__ = ("_algorithm", "_bias", "_dtype", "_layout", "_packed", "_rank", "_weight")
 
     _algorithm: str
     _bias: Array | None
     _dtype: np.dtype[Any]  # of weight and bias as they were given
     _layout: Layout
+    _packed: Array | None  # the weights as the algorithm wants them, in bytes
     _rank: int
     _weight: Array
 
@@ -721,28 +724,39 @@ class PreparedConv:
     ) -> None:
         w, b = as_array("weight", weight), optional_array("bias", bias)
         layout = read_layout(w.shape, stride, padding, dilation, groups)
-        conv_general.check_algorithm(algorithm)
+        conv_general.check_algorithm(algorithm, w.shape, layout)
         conv_general.check_bias(b, w.shape[0])
+        hint = None
         if input_shape is not None:
             hint = read_shape("input_shape", input_shape)
             conv_output(hint, w.shape, layout, input="input_shape")
         dtype = np.result_type(w, w if b is None else b)
         kept = kernel_dtype(result_dtype(dtype))
+        kept_weight = np.array(w, kept, order="C")
         self.__setstate__(
             {
-                "_algorithm": "direct",
+                "_algorithm": _core.conv_algorithm(
+                    w.ndim - 2, hint, kept_weight, *layout, algorithm
+                ),
                 "_bias": None if b is None else np.array(b, kept),
                 "_dtype": dtype,
                 "_layout": layout,
                 "_rank": w.ndim - 2,
-                "_weight": np.array(w, kept, order="C"),
+                "_weight": kept_weight,
             }
         )
 
     def __call__(self, input: ArrayLike, *, out: Array | None = None) -> Array:
         """The convolution of `input` ([N,] C, *spatial); see `conv2d`."""
         y = _core.conv_forward(
-            self._rank, input, self._weight, self._bias, *self._layout, self._algorithm, out
+            self._rank,
+            input,
+            self._weight,
+            self._bias,
+            *self._layout,
+            self._algorithm,
+            out,
+            self._packed,
         )
         if y is not None:
             return y
@@ -755,6 +769,7 @@ class PreparedConv:
             self._algorithm,
             out,
             self._dtype,
+            self._packed,
         )
 
     @property
@@ -763,7 +778,8 @@ class PreparedConv:
 
     @property
     def nbytes(self) -> int:
-        return self._weight.nbytes + (0 if self._bias is None else self._bias.nbytes)
+        arrays = self._weight, self._bias, self._packed
+        return sum(array.nbytes for array in arrays if array is not None)
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"a PreparedConv never changes: cannot set {name!r}")
@@ -772,10 +788,13 @@ class PreparedConv:
         raise AttributeError(f"a PreparedConv never changes: cannot delete {name!r}")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__}
+        return {name: getattr(self, name) for name in self.__slots__ if name != "_packed"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        for name, value in state.items():
+        packed = None
+        if state["_algorithm"] == "winograd":
+            packed = _core.pack_winograd(state["_rank"], state["_weight"], *state["_layout"])
+        for name, value in {**state, "_packed": packed}.items():
             object.__setattr__(self, name, value)
             if isinstance(value, np.ndarray):
                 value.flags.writeable = False

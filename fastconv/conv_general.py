@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from . import _core
-from .geometry import conv_output, conv_transpose_output, read_layout
+from .geometry import Layout, conv_output, conv_transpose_output, read_layout
 from .operands import (
     Array,
     as_array,
@@ -29,7 +29,7 @@ Mask = tuple[bool, bool, bool]
 DType = np.dtype[Any]
 Given = TypeVar("Given")
 
-ALGORITHMS = ("auto", "direct")
+ALGORITHMS = ("auto", "direct", "winograd")
 
 
 def forward(
@@ -44,13 +44,15 @@ def forward(
     algorithm: Any,
     out: Array | None,
     weight_dtype: DType | None = None,
+    packed: Array | None = None,
 ) -> Array:
-    """`weight_dtype` is what weight and bias were before `prepare_conv` made them common."""
+    """`weight_dtype` is what weight and bias were before `prepare_conv` made them common, and
+    `packed` what else it made of them."""
     x, w, b = as_array("input", input), as_array("weight", weight), optional_array("bias", bias)
     layout = read_layout(w.shape, stride, padding, dilation, groups, rank=rank)
     layout, shape = conv_output(x.shape, w.shape, layout)
     check_bias(b, w.shape[0])
-    check_algorithm(algorithm)
+    check_algorithm(algorithm, w.shape, layout)
     result = result_dtype(x, w, b) if weight_dtype is None else result_dtype(x, weight_dtype)
     if out is not None:
         check_out(out, shape, result, input=x, weight=w, bias=b)
@@ -60,8 +62,10 @@ def forward(
         y = _bias_alone(b, shape, rank, dtype)
     else:
         place = np.asarray(out) if out is not None and result == dtype else None
+        if w.dtype != dtype:
+            packed = None
         x, w, b = _common(dtype, x, w, b)
-        y = _must(_core.conv_forward(rank, x, w, b, *layout, algorithm, place))
+        y = _must(_core.conv_forward(rank, x, w, b, *layout, algorithm, place, packed))
     if out is None:
         return y.astype(result, copy=False)
     if y is not out:
@@ -85,7 +89,7 @@ def backward(
     layout = read_layout(w.shape, stride, padding, dilation, groups, rank=rank)
     layout, shape = conv_output(x.shape, w.shape, layout)
     _check_grad_output(dy, shape)
-    check_algorithm(algorithm)
+    check_algorithm(algorithm, w.shape, layout)
     mask = _read_mask(output_mask)
 
     result = result_dtype(dy, x, w)
@@ -158,10 +162,19 @@ def transpose_backward(
 # --- checks ------------------------------------------------------------------------------------
 
 
-def check_algorithm(name: Any) -> None:
+def check_algorithm(name: Any, weight_shape: tuple[int, ...], layout: Layout) -> None:
     if not isinstance(name, str) or name not in ALGORITHMS:
         known = ", ".join(map(repr, ALGORITHMS))
         raise ValueError(f"algorithm: expected one of {known}, got {kind(name)}")
+    if name != "winograd":
+        return
+    # The last two axes are transformed, see src_c/conv_winograd.h.
+    kernel, stride = weight_shape[2:][-2:], layout.stride[-2:]
+    if max(stride) > 1 or not 1 < max(kernel) <= 5:
+        raise ValueError(
+            "algorithm: 'winograd' is for stride 1 and 2 to 5 taps along the last two axes, got"
+            f" stride {layout.stride} and a kernel of {weight_shape[2:]}"
+        )
 
 
 def check_bias(bias: Array | None, filters: int) -> None:

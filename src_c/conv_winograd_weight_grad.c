@@ -284,20 +284,36 @@ static void work(void *context, int member, int team)
         }
 }
 
+static int meets_padding(const fc_axis *axis)
+{
+    for (int64_t t = 0; t < axis->taps; t++) {
+        int64_t inside;
+        fc_axis_inside(axis, t, &inside);
+        if (inside < axis->outputs)
+            return 1;
+    }
+    return 0;
+}
+
+static int as_written(const fc_conv *conv, const void *dy, const void *x, void *dw, int threads)
+{
+    fc_conv direct = *conv;
+    direct.algorithm = FC_DIRECT;
+    return fc_conv_grad_weight(&direct, dy, x, dw, threads);
+}
+
 /* Something was not finite: take the sums as they are written wherever no finite one came out. */
 static int mend(const call *c, const fc_conv *conv, const void *dy, const void *x, int threads)
 {
     const plan *p = c->p;
     const int64_t count = conv->out_channels * p->channels * p->taps;
-    void *as_written = fc_arena_take((size_t)(count * p->size));
-    if (!as_written)
+    void *sums = fc_arena_take((size_t)(count * p->size));
+    if (!sums)
         return FC_NO_MEMORY;
-    fc_conv direct = *conv;
-    direct.algorithm = FC_DIRECT;
-    const int status = fc_conv_grad_weight(&direct, dy, x, as_written, threads);
+    const int status = as_written(conv, dy, x, sums, threads);
     if (status == FC_OK)
-        p->kernels->mend(c->dw, 1, as_written, count);
-    fc_arena_give(as_written);
+        p->kernels->mend(c->dw, 1, sums, count);
+    fc_arena_give(sums);
     return status;
 }
 
@@ -311,6 +327,9 @@ int fc_winograd_grad_weight(const fc_conv *conv, const void *dy, const void *x, 
         return FC_OK;
     }
     call c = {.p = &p, .dw = dw};
+    /* Planes of dy that meet nothing but padding are left out: not if they would make NaN of it. */
+    if (meets_padding(&p.z) && !p.kernels->finite(dy, conv->batch * p.y.image))
+        return as_written(conv, dy, x, dw, threads);
     const double products = 2.0 * (double)(p.groups * p.points * p.z.taps * p.z.outputs)
                             * (double)(p.strips.strips * p.strips.segment)
                             * (double)(p.channels * p.filters);

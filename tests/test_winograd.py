@@ -1,0 +1,238 @@
+"""Winograd: the same sums as "direct" up to its stated error, and what must not depend on it."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+import fastconv as fc
+from conv_cases import FAST_ALGORITHM_EPS, Geometry, function, problem
+from fastconv import _core, reference
+from tolerance import assert_close, assert_same_nonfinite
+
+# The reference says so when it computes with infinities.
+pytestmark = pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+
+GEOMETRIES = [
+    Geometry((1, 1, 3, 3), (1, 1, 3, 3)),  # one output of a tile
+    Geometry((3, 17, 1, 1), (18, 17, 3, 3), 1, 1),  # one cell
+    Geometry((2, 3, 9, 11), (5, 3, 3, 3), 1, 1),
+    Geometry((1, 37, 29, 31), (41, 37, 3, 3), 1, 1),  # ragged everything
+    Geometry((1, 130, 7, 6), (70, 130, 3, 3), 1, 1),  # two slices of channels, two blocks
+    Geometry((3, 20, 16, 64), (24, 20, 3, 3), 1, ((0, 2), (2, 0))),
+    Geometry((1, 4, 5, 300), (6, 4, 3, 3), 1, 1),  # rows of several strips
+    Geometry((2, 12, 13, 70), (20, 3, 3, 3), 1, (3, 1), 1, 4),  # groups
+    Geometry((1, 4, 7, 5), (3, 4, 3, 3), 1, 9),  # tiles wholly in the padding
+    Geometry((2, 9, 23, 31), (18, 9, 3, 3), 1, (3, 2), (3, 2)),  # dilation: phases
+    Geometry((1, 5, 33, 33), (7, 5, 3, 3), 1, 12, 12),
+    Geometry((2, 9, 17, 31), (18, 9, 5, 5), 1, 2),
+    Geometry((2, 9, 17, 31), (18, 9, 2, 4), 1, "same"),
+    Geometry((1, 5, 19, 21), (7, 5, 1, 3), 1, (0, 1)),  # one axis alone
+    Geometry((1, 5, 19, 21), (7, 5, 4, 1), 1, "valid"),
+    Geometry((2, 9, 131), (18, 9, 3), 1, 4, 4),
+    Geometry((1, 9, 1331), (18, 9, 5), 1, ((8, 0),), 2),  # one-dimensional, causal
+    Geometry((2, 9, 6, 17, 15), (18, 9, 3, 3, 3), (2, 1, 1), 1),  # the outermost axis as written
+    Geometry((1, 4, 5, 9, 8), (6, 4, 2, 2, 5), 1, (1, 0, 2), (2, 1, 1)),
+]
+ids = pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+
+
+@ids
+def test_forward_and_gradients(geometry, isa, dtype, threads):
+    case = problem(geometry, dtype)
+    y = function("conv{}", geometry.rank)(
+        case.x, case.w, case.b, **geometry.settings, algorithm="winograd"
+    )
+    assert_close(y, **case.forward, floor=FAST_ALGORITHM_EPS)
+    grads = function("conv{}_backward", geometry.rank)(
+        case.dy, case.x, case.w, **geometry.settings, algorithm="winograd"
+    )
+    for name, want in case.backward.items():
+        assert_close(getattr(grads, name), **want, floor=FAST_ALGORITHM_EPS)
+
+
+@pytest.mark.parametrize("stride", [(1, 2), (2, 2), (3, 1)])
+@pytest.mark.parametrize("kernel", [(3, 3), (5, 4)])
+def test_transposed_convolution_with_stride(stride, kernel, isa, dtype):
+    """Its phases are convolutions with stride 1, which "auto" may do by Winograd."""
+    random = np.random.default_rng(0)
+    x, w = (random.standard_normal(s).astype(dtype) for s in ((2, 70, 9, 10), (70, 33, *kernel)))
+    want, magnitude = (
+        reference.conv_transpose2d(a.astype("f8"), b.astype("f8"), None, stride, 1)
+        for a, b in ((x, w), (abs(x), abs(w)))
+    )
+    got = fc.conv_transpose2d(x, w, None, stride, 1)
+    assert_close(got, want, magnitude=magnitude, terms=70 * 20, floor=FAST_ALGORITHM_EPS)
+
+
+@pytest.mark.parametrize("kernel", [2, 3, 4, 5])
+@pytest.mark.parametrize("channels", [1, 16, 128, 512])
+def test_error_against_channels(channels, kernel, dtype):
+    """The table in the documentation: less than 4e-6 of the largest output in float32."""
+    geometry = Geometry((1, channels, 12, 12), (8, channels, kernel, kernel), 1, 1)
+    case = problem(geometry, dtype)
+    got = fc.conv2d(case.x, case.w, case.b, 1, 1, algorithm="winograd")
+    want = case.forward["want"]
+    assert np.abs(got - want).max() < 33 * np.finfo(dtype).eps * np.abs(want).max()
+
+
+# --- bits ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=[GEOMETRIES[3], GEOMETRIES[4], GEOMETRIES[9], GEOMETRIES[17]], ids=str)
+def run(request, dtype):
+    """All four results of one geometry, for some of its images."""
+    geometry = request.param
+    case = problem(geometry, dtype)
+    settings = dict(geometry.settings, algorithm="winograd")
+
+    def results(images=slice(None)):
+        y = function("conv{}", geometry.rank)(case.x[images], case.w, case.b, **settings)
+        grads = function("conv{}_backward", geometry.rank)(
+            case.dy[images], case.x[images], case.w, **settings
+        )
+        return [array.tobytes() for array in (y, *grads)]
+
+    results.batch = len(case.x)
+    return results
+
+
+def test_same_bits_for_every_number_of_threads(run, isa):
+    results = []
+    for threads in 1, 2, 3:
+        with fc.num_threads(threads):
+            results.append(run())
+    assert results[0] == results[1] == results[2]
+
+
+def test_same_bits_in_every_batch(run, isa):
+    together = run()[:2]
+    alone = [run(slice(i, i + 1))[:2] for i in range(run.batch)]
+    assert together == [b"".join(parts) for parts in zip(*alone, strict=True)]
+
+
+def test_same_bits_on_every_isa_with_fma(run):
+    before, results = _core.isa(), []
+    try:
+        for name in _core.isa_names():
+            if name != "baseline":
+                _core.select_isa(name)
+                results.append(run()[:3])
+    finally:
+        _core.select_isa(before)
+    assert all(result == results[0] for result in results)
+
+
+@ids
+def test_prepared_has_the_bits_of_the_plain_call(geometry, isa, dtype):
+    case = problem(geometry, dtype)
+    prepared = fc.prepare_conv(case.w, case.b, **geometry.settings, algorithm="winograd")
+    assert prepared.algorithm == "winograd"
+    assert prepared.nbytes > case.w.nbytes + case.b.nbytes
+    y = function("conv{}", geometry.rank)(
+        case.x, case.w, case.b, **geometry.settings, algorithm="winograd"
+    )
+    for copy in prepared, pickle.loads(pickle.dumps(prepared)):
+        np.testing.assert_array_equal(copy(case.x), y)
+
+
+def test_prepared_on_one_isa_serves_another(dtype):
+    case = problem(GEOMETRIES[3], dtype)
+    prepared = fc.prepare_conv(case.w, case.b, padding=1, algorithm="winograd")
+    before = _core.isa()
+    try:
+        for name in _core.isa_names():
+            _core.select_isa(name)
+            assert_close(prepared(case.x), **case.forward, floor=FAST_ALGORITHM_EPS)
+    finally:
+        _core.select_isa(before)
+
+
+def test_prepared_takes_images_of_any_size_and_dtype():
+    random = np.random.default_rng(0)
+    w = random.standard_normal((7, 5, 3, 3)).astype("f4")
+    prepared = fc.prepare_conv(w, padding="same", algorithm="winograd", input_shape=(5, 8, 8))
+    for shape in (5, 1, 1), (2, 5, 40, 3), (5, 200, 9):
+        for dtype in "f2", "f4", "f8":
+            x = random.standard_normal(shape).astype(dtype)
+            y = fc.conv2d(x, w, padding="same", algorithm="winograd")
+            np.testing.assert_array_equal(prepared(x), y)
+            assert prepared(x).dtype == y.dtype
+
+
+# --- what is not finite -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(
+    "geometry", [GEOMETRIES[3], GEOMETRIES[9], GEOMETRIES[15], GEOMETRIES[17]], ids=str
+)
+def test_nonfinite_values_reach_what_the_equation_says(geometry, value, isa, dtype):
+    case = problem(geometry, dtype)
+    settings = geometry.settings
+    wide = [a.astype("f8") for a in (case.dy, case.x, case.w, case.b)]
+    for operand in 0, 1:  # dy, x
+        arrays = [a.copy() for a in (case.dy, case.x, case.w, case.b)]
+        places = np.random.default_rng(1).choice(arrays[operand].size, 3, replace=False)
+        for at in 0, *places:  # 0: a corner
+            arrays[operand].flat[at] = value
+        want = [arrays[i].astype("f8") if i == operand else wide[i] for i in range(4)]
+        if operand == 1:
+            got = function("conv{}", geometry.rank)(*arrays[1:], **settings, algorithm="winograd")
+            assert_same_nonfinite(got, reference.conv2d(*want[1:], **settings))
+        got = function("conv{}_backward", geometry.rank)(
+            *arrays[:3], **settings, algorithm="winograd"
+        )
+        want = reference.conv2d_backward(*want[:3], **settings)
+        assert_same_nonfinite(got.input, want.input, "gradient of input")
+        assert_same_nonfinite(got.weight, want.weight, "gradient of weight")
+
+
+def test_what_a_nonfinite_value_does_not_reach_is_right(isa, dtype):
+    case = problem(GEOMETRIES[3], dtype)
+    x = case.x.copy()
+    x[0, 3, 4:9, 7] = np.inf
+    got = fc.conv2d(x, case.w, case.b, 1, 1, algorithm="winograd")
+    forward = dict(case.forward, want=reference.conv2d(x.astype("f8"), case.w, case.b, 1, 1))
+    assert_close(got, **forward, floor=FAST_ALGORITHM_EPS)
+
+
+def test_nonfinite_weight_reaches_all_that_it_meets(isa, dtype):
+    case = problem(GEOMETRIES[3], dtype)
+    w = case.w.copy()
+    w[5, 3, 0, 1] = np.inf
+    got = fc.conv2d(case.x, w, case.b, 1, 1, algorithm="winograd")
+    assert not np.isfinite(got[:, 5, 1:]).any()
+    others = [f for f in range(len(w)) if f != 5]
+    assert np.isfinite(got[:, others]).all()
+
+
+# --- arguments ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        Geometry((1, 2, 9, 9), (3, 2, 3, 3), 2),
+        Geometry((1, 2, 9, 9), (3, 2, 3, 3), (1, 2)),
+        Geometry((1, 2, 9, 9), (3, 2, 3, 6)),
+        Geometry((1, 2, 9, 9), (3, 2, 1, 1)),
+        Geometry((1, 2, 9, 9, 9), (3, 2, 3, 1, 1)),
+        Geometry((1, 2, 9), (3, 2, 7)),
+    ],
+    ids=str,
+)
+def test_what_does_not_fit_is_refused(geometry):
+    case = problem(geometry, np.dtype("f4"))
+    calls = [
+        lambda: function("conv{}", geometry.rank)(
+            case.x, case.w, **geometry.settings, algorithm="winograd"
+        ),
+        lambda: function("conv{}_backward", geometry.rank)(
+            case.dy, case.x, case.w, **geometry.settings, algorithm="winograd"
+        ),
+        lambda: fc.prepare_conv(case.w, **geometry.settings, algorithm="winograd"),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match="algorithm: 'winograd' is for stride 1 and 2 to 5 taps"):
+            call()
