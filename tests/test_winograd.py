@@ -4,11 +4,11 @@ import pickle
 
 import numpy as np
 import pytest
+from conv_cases import FAST_ALGORITHM_EPS, Geometry, function, problem
+from tolerance import assert_close, assert_same_nonfinite
 
 import fastconv as fc
-from conv_cases import FAST_ALGORITHM_EPS, Geometry, function, problem
 from fastconv import _core, reference
-from tolerance import assert_close, assert_same_nonfinite
 
 # The reference says so when it computes with infinities.
 pytestmark = pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
@@ -234,5 +234,5 @@ def test_what_does_not_fit_is_refused(geometry):
         lambda: fc.prepare_conv(case.w, **geometry.settings, algorithm="winograd"),
     ]
     for call in calls:
-        with pytest.raises(ValueError, match="algorithm: 'winograd' is for stride 1 and 2 to 5 taps"):
+        with pytest.raises(ValueError, match="algorithm: 'winograd' is for"):
             call()
