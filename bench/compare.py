@@ -5,6 +5,8 @@
     python bench/compare.py fastconv --dtype float64 --peer-dtype float32
     python bench/compare.py fastconv --threads 2 --peer-threads 1
 
+The other libraries are those of the extra `peers`: pip install -e '.[bench,peers]'.
+
 Each side lives in a process of its own, on the first so many cores. Samples alternate, ours,
 theirs, ours, theirs, so that whatever slows the machine slows both; each lasts at least 20 ms.
 The table gives medians; ratio above 1 says that fastconv is faster. GFLOP/s counts the operations
@@ -47,10 +49,10 @@ class Side:
         theirs.close()
 
     def ask(self, *request):
-        self.connection.send(request)
         try:
+            self.connection.send(request)
             return self.connection.recv()
-        except EOFError:
+        except (EOFError, OSError):
             sys.exit(f"{self.peer} stopped at {request}; its message is above")
 
     def close(self):
@@ -76,8 +78,7 @@ def measure(row, which, ours, theirs, samples, check):
     record["ratio"] = record["theirs"]["median"] / record["ours"]["median"]
     if check:
         results = {name: side.ask("results") for name, side in sides.items()}
-        ours.ask("prepare", row, which, "float64")
-        exact = ours.ask("results")
+        exact = ours.ask("exact", row, which)
         for name in sides:
             record[name]["error"] = max(
                 float(abs(got - want).max() / abs(want).max())

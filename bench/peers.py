@@ -20,22 +20,25 @@ SAMPLE_SECONDS = 0.02  # each sample's work lasts at least so long
 
 
 class Fastconv:
-    def __init__(self, threads):
+    def __init__(self, threads, algorithm="auto"):
         import fastconv
 
         self.fc = fastconv
+        self.algorithm = algorithm
         fastconv.set_num_threads(threads)
 
     def conv(self, row, which, x, w, dy):
-        s, p, d, g = row.stride, row.padding, row.dilation, row.groups
+        settings = row.stride, row.padding, row.dilation, row.groups
+        named = {} if self.algorithm == "auto" else {"algorithm": self.algorithm}
         if which == "prepared":
-            prepared = self.fc.prepare_conv(w, None, s, p, d, g, input_shape=x.shape)
+            prepared = self.fc.prepare_conv(w, None, *settings, input_shape=x.shape, **named)
             return lambda: prepared(x)
         if which == "forward":
             conv = getattr(self.fc, f"conv{row.rank}d")
-            return lambda: conv(x, w, None, s, p, d, g)
+            return lambda: conv(x, w, None, *settings, **named)
         backward = getattr(self.fc, f"conv{row.rank}d_backward")
-        return lambda: backward(dy, x, w, s, p, d, g, output_mask=(True, True, False))[:2]
+        mask = (True, True, False)
+        return lambda: backward(dy, x, w, *settings, output_mask=mask, **named)[:2]
 
     def attention_rnn(self, row, which, x, w_q, w_k, w_v, grad_h):
         return attention_rnn(self.fc, row, which, x, w_q, w_k, w_v, grad_h)
@@ -225,7 +228,7 @@ class Worker:
     def __init__(self, peer, threads):
         if hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
-        self.peer = PEERS[peer](threads)
+        self.peer, self.threads = PEERS[peer](threads), threads
         self.call = None
 
     def prepare(self, row, which, dtype):
@@ -251,11 +254,12 @@ class Worker:
 
     def results(self):
         """What the row computes, as NumPy arrays."""
-        import numpy as np
+        return _arrays(self.call())
 
-        results = self.call()
-        results = results if isinstance(results, list | tuple) else [results]
-        return [np.asarray(result) for result in results]
+    def exact(self, row, which):
+        """The same by our direct algorithm in float64."""
+        direct = Fastconv(self.threads, "direct")
+        return _arrays(getattr(direct, row.kind)(row, which, *row.operands("float64"))())
 
     def scratch(self):
         """Bytes of scratch memory that one call of ours needs; None for anybody else's."""
@@ -265,3 +269,9 @@ class Worker:
         core.clear_scratch()
         self.call()
         return core.clear_scratch()
+
+
+def _arrays(results):
+    import numpy as np
+
+    return [np.asarray(a) for a in (results if isinstance(results, list | tuple) else [results])]

@@ -120,7 +120,7 @@ NAMED = [
     Geometry((1, 7, 11), (1, 7, 3), 2),  # the lecture's signal
     Geometry((7, 11), (5, 7, 3), 2, 1),  # unbatched
     Geometry((3, 9, 8), (4, 3, 3, 3), 1, 1),
-    Geometry((2, 3, 5, 6), (4, 1, 2, 3, 2), (1, 2, 1), 1),
+    Geometry((2, 3, 5, 6), (4, 1, 2, 3, 2), (1, 2, 1), 1, 1, 2),
     Geometry((0, 3, 5, 5), (4, 3, 3, 3)),  # no images
     Geometry((2, 16, 30, 30), (24, 16, 3, 3), 1, 1),  # enough for two threads
     Geometry((1, 37, 29, 31), (41, 37, 3, 3), 1, 1),  # ragged everything

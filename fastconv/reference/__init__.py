@@ -5,6 +5,7 @@ oracle of the tests and the base line of the benchmarks. They check little: what
 argument does here is NumPy's affair.
 """
 
+from ..conv import ConvGrads
 from .attention_rnn import (
     AttentionRNNGrads,
     attention_rnn,
@@ -13,7 +14,6 @@ from .attention_rnn import (
     attention_weights,
 )
 from .conv import (
-    ConvGrads,
     conv1d,
     conv1d_backward,
     conv2d,

@@ -14,18 +14,11 @@ One function serves every rank: the number of spatial axes is ``weight.ndim - 2`
 """
 
 from math import prod
-from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-
-class ConvGrads(NamedTuple):
-    """Gradients of a convolution; what was not asked for is None."""
-
-    input: np.ndarray | None
-    weight: np.ndarray | None
-    bias: np.ndarray | None
+from ..conv import ConvGrads
 
 
 def conv(
