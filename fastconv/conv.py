@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from . import _core, conv_general
 from .geometry import Layout, check_input, check_weight, conv_output, read_layout, read_shape
-from .operands import Array, as_array, kernel_dtype, optional_array, result_dtype
+from .operands import Array, as_array, common_dtype, kernel_dtype, optional_array, result_dtype
 
 Axes = int | Sequence[int]
 Padding = int | str | Sequence[int] | Sequence[tuple[int, int]]
@@ -730,7 +730,7 @@ class PreparedConv:
         if input_shape is not None:
             hint = read_shape("input_shape", input_shape)
             conv_output(hint, w.shape, layout, input="input_shape")
-        dtype = np.result_type(w, w if b is None else b)
+        dtype = common_dtype(w, b)
         kept = kernel_dtype(result_dtype(dtype))
         kept_weight = np.array(w, kept, order="C")
         self.__setstate__(

@@ -58,10 +58,19 @@ def is_bfloat16(dtype: np.dtype[Any]) -> bool:
     return dtype.name == "bfloat16"
 
 
-def result_dtype(*operands: Array | np.dtype[Any] | None) -> np.dtype[Any]:
-    """The dtype in which results come back: `np.result_type`, float64 for integers and booleans."""
+def common_dtype(*operands: Array | np.dtype[Any] | None) -> np.dtype[Any]:
+    """`np.result_type`, in native byte order; None does not count."""
     dtypes = [o.dtype if isinstance(o, np.ndarray) else o for o in operands if o is not None]
-    dtype = np.result_type(*dtypes).newbyteorder("=")
+    try:
+        dtype = np.result_type(*dtypes)
+    except TypeError:  # for bfloat16 with float16 or large integers NumPy has no answer
+        dtype = np.result_type(*(FLOAT32 if is_bfloat16(dtype) else dtype for dtype in dtypes))
+    return dtype.newbyteorder("=")
+
+
+def result_dtype(*operands: Array | np.dtype[Any] | None) -> np.dtype[Any]:
+    """The dtype in which results come back: the common one, float64 for integers and booleans."""
+    dtype = common_dtype(*operands)
     return FLOAT64 if dtype.kind in "biu" else dtype
 
 
