@@ -2,6 +2,14 @@
 
 #include <stdatomic.h>
 #include <stdlib.h>
+#ifdef _WIN32
+#include <malloc.h>
+#define aligned_alloc(alignment, bytes) _aligned_malloc(bytes, alignment)
+#define aligned_free _aligned_free
+#else
+#include <pthread.h>
+#define aligned_free free
+#endif
 
 /* `make sanitize` sees a kept block's every byte as allocated: tell it which ones are lent. */
 #ifdef FC_SANITIZE
@@ -24,6 +32,14 @@ static atomic_flag lock = ATOMIC_FLAG_INIT;
 
 static void acquire(void) { while (atomic_flag_test_and_set_explicit(&lock, memory_order_acquire)) {} }
 static void release(void) { atomic_flag_clear_explicit(&lock, memory_order_release); }
+
+#ifndef _WIN32
+/* A fork happens under the lock: a child whose parent's other thread held it would wait for ever. */
+__attribute__((constructor)) static void guard_forks(void)
+{
+    pthread_atfork(acquire, release, release);
+}
+#endif
 
 /* Slot of the smallest kept block that is large enough, or -1. */
 static int best_slot(size_t bytes)
@@ -74,7 +90,7 @@ void fc_arena_give(void *memory)
             block = NULL;
         }
     release();
-    free(block);
+    aligned_free(block);
 }
 
 size_t fc_arena_clear(void)
@@ -89,6 +105,6 @@ size_t fc_arena_clear(void)
     kept = 0;
     release();
     for (int i = 0; i < SLOTS; i++)
-        free(freed[i]);
+        aligned_free(freed[i]);
     return bytes;
 }
