@@ -31,6 +31,7 @@ typedef struct {
     int64_t tile_row;           /* lanes of a row of the tile */
     int64_t stride;             /* bytes of scratch a member */
     const int64_t *rows, *taps_a, *taps_b;
+    const int64_t *taps_x;      /* of the last axis alone, where depthwise_fits */
     char *scratch;
 } plan;
 
@@ -150,6 +151,41 @@ static void compute(const plan *p, const box *b, const char *planes, char *tile,
         });
 }
 
+/* Are rows of the source shared by output rows, and is there a kernel for it? */
+static int depthwise_fits(const fc_job *job)
+{
+    const fc_axis *axis = job->axis;
+    const int64_t kernel = axis[1].taps;
+    return job->channels == 1 && axis[0].taps == 1 && (kernel == 3 || kernel == 5 || kernel == 7)
+        && axis[1].step == 1 && (axis[1].tap_step == 1 || axis[1].tap_step == -1)
+        && axis[2].place_step == 1;
+}
+
+/* Plane z of the box's outputs, all rows of the group, one after the other. Where taps go
+ * backwards through the cells, so do the weights. */
+static void depthwise(const plan *p, const box *b, const char *planes, int64_t z)
+{
+    const fc_job *job = p->job;
+    const fc_axis *y = &job->axis[1], *x = &job->axis[2];
+    int64_t to = (b->image * job->groups + b->group) * job->rows * job->out_row;
+    const int64_t at[3] = {b->begin[0] + z, b->begin[1], b->begin[2]};
+    for (int a = 0; a < 3; a++)
+        to += (job->axis[a].place + at[a] * job->axis[a].place_step) * job->out_axis[a];
+    const int64_t first[3] = {0, y->tap_step < 0 ? y->taps - 1 : 0, 0};
+    const int64_t w_row = y->weight_step * job->weight_axis[1];
+    for (int64_t i = 0; i < job->rows; i++, to += job->out_row)
+        job->kernels->depthwise(&(fc_depthwise){
+            .rows = b->count[1], .width = b->count[2], .kernel = y->taps, .taps = x->taps,
+            .x = planes + z * p->e[1].reach * p->e[2].reach * job->size, .x_row = p->e[2].reach,
+            .tap = p->taps_x,
+            .w = job->weight + (b->group * job->weight_group + i * job->weight_row
+                                + fc_job_weight(job, first)) * job->size,
+            .w_row = y->tap_step < 0 ? -w_row : w_row, .w_step = x->weight_step * job->weight_axis[2],
+            .bias = job->bias ? job->bias + (b->group * job->rows + i) * job->size : 0,
+            .y = job->out + to * job->size, .y_row = y->place_step * job->out_axis[1],
+        });
+}
+
 static void body(void *context, int index, int team)
 {
     const plan *p = context;
@@ -169,7 +205,9 @@ static void body(void *context, int index, int team)
             b.count[a] = left < p->e[a].box ? left : p->e[a].box;
         }
         fill(p, &b, planes);
-        for (int64_t z = 0; z < b.count[0]; z++)
+        for (int64_t z = 0; p->taps_x && z < b.count[0]; z++)
+            depthwise(p, &b, planes, z);
+        for (int64_t z = 0; !p->taps_x && z < b.count[0]; z++)
             for (int64_t y = 0; y < b.count[1]; y += p->chunk)
                 compute(p, &b, planes, tile, z, y, b.count[1] - y < p->chunk ? b.count[1] - y : p->chunk);
     }
@@ -248,6 +286,8 @@ int fc_conv_planes(const fc_job *job)
         table[i] = i * job->weight_row;
     list_taps(job, &p, table + job->rows, table + job->rows + taps);
     p.rows = table, p.taps_a = table + job->rows, p.taps_b = p.taps_a + taps;
+    if (depthwise_fits(job)) /* the first kernel row's, from the row's own start */
+        p.taps_x = p.taps_b + (job->axis[1].tap_step < 0 ? taps - job->axis[2].taps : 0);
     fc_parallel(team, body, &p);
     fc_arena_give(scratch);
     return FC_OK;

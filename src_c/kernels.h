@@ -64,6 +64,24 @@ typedef struct {
     int64_t to_row;          /* a multiple of `lanes`; rows are written whole */
 } fc_gather;
 
+/* Rows of one channel with a kernel of 3, 5 or 7 rows (gemm's order: kernel row, then tap):
+ *
+ *     y[m * y_row + l] = bias + sum over a < kernel, b < taps of
+ *                        w[a * w_row + b * w_step] * x[(m + a) * x_row + tap[b] + l],
+ *
+ * m < rows, l < width. Each row of x is readable up to two vectors past the last lane. */
+typedef struct {
+    int64_t rows, width, kernel, taps;
+    const void *x;
+    int64_t x_row;
+    const int64_t *tap;      /* (taps) */
+    const void *w;
+    int64_t w_row, w_step;
+    const void *bias;        /* one element, or NULL for zero */
+    void *y;
+    int64_t y_row;
+} fc_depthwise;
+
 /* A strided copy, which touches nothing else:
  *
  *     to[row * to_row + i * to_step] = from[row * from_row + i * from_step],  i < length
@@ -207,6 +225,7 @@ typedef struct {
     int64_t width;   /* lanes of the register tile, for m >= rows: worth cutting n into */
     int64_t width_4, width_2;   /* the same for m <= 4 and m <= 2 */
     void (*gemm)(const fc_gemm *);
+    void (*depthwise)(const fc_depthwise *);
     void (*gather)(const fc_gather *);
     void (*copy_rows)(const fc_copy *);
     /* is every one of the count elements at x finite? */
