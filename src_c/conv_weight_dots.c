@@ -34,6 +34,7 @@ enum {
     COLUMNS = 48,            /* of one call */
     STRIP_OF_FILTERS = 1024, /* outputs: planes of four filters stay in L1 */
     STRIP_OF_TAPS = 4096,    /* outputs: one plane of dy and one of x stay near it */
+    BATCH_BYTES = 64 << 10,  /* of planes copied together, where filters take their turns */
     LARGEST_SCRATCH = 3 << 20,
 };
 
@@ -56,7 +57,11 @@ typedef struct {
     int64_t width, rows;                   /* these taps are width * every apart; so many */
     int64_t span[3];                       /* outputs of a strip */
     int64_t extent[3], plane;              /* of one phase of x, extent[2] the pitch; and elements */
-    int64_t margin, dy_plane, x_elements;  /* zeros before and behind each plane of dy; elements */
+    int64_t channel;                       /* elements of all phases of one channel */
+    int64_t margin, dy_plane;              /* zeros before and behind each plane of dy; elements */
+    int64_t filters, channels;             /* planes copied together, at most */
+    int in_place;                          /* is dy read where it stands? */
+    int steady;                            /* do all strips look alike, so that zeros stay zeros? */
     char *scratch;
     int64_t shared_bytes, own_bytes;
     int failed;
@@ -210,13 +215,20 @@ static job new_job(const fc_conv *conv)
 /* Sizes of the planes, and of all scratch. */
 static void lay_out(job *j)
 {
-    const int64_t classes = j->along[0].classes * j->along[1].classes * j->along[2].classes;
-    j->plane = j->extent[0] * j->extent[1] * j->extent[2];
+    const int64_t groups = j->conv.groups, pitch = j->extent[2];
+    j->plane = j->extent[0] * j->extent[1] * pitch;
+    j->channel = j->along[0].classes * j->along[1].classes * j->along[2].classes * j->plane;
     j->margin = round_up((j->rows - 1) * tile_jump(j), j->vector);
-    j->dy_plane = 2 * j->margin + j->span[0] * j->extent[1] * j->extent[2] + j->vector;
-    j->x_elements = j->cg * classes * j->plane + j->margin + 2 * j->vector;
+    j->dy_plane = 2 * j->margin + j->span[0] * j->extent[1] * pitch + j->vector;
+    j->in_place = j->axis < 0 && j->conv.out[2] % j->vector == 0 && j->span[2] == j->conv.out[2]
+        && j->conv.out[0] == 1;
+    const int64_t together = fc_larger(1, BATCH_BYTES / ((j->fg * j->dy_plane + j->cg * j->channel) * j->size));
+    j->filters = j->axis < 0 ? TILE_ROWS : j->fg * fc_smaller(together, groups);
+    j->channels = j->axis < 0 ? j->cg : j->cg * fc_smaller(together, groups);
+    j->steady = !memcmp(j->span, j->conv.out, sizeof j->span);
     j->shared_bytes = round_up((j->conv.kernel[0] + j->conv.kernel[1] + j->conv.kernel[2]) * 8, 64);
-    j->own_bytes = round_up(((j->axis < 0 ? TILE_ROWS : 1) * j->dy_plane + j->x_elements) * j->size, 64);
+    j->own_bytes = ((j->in_place ? 0 : j->filters * j->dy_plane) + j->channels * j->channel
+                    + round_up(j->margin + 2 * j->vector, j->vector)) * j->size;
 }
 
 double fc_weight_dots_cost(const fc_conv *conv)
@@ -259,65 +271,58 @@ static void inside(const job *j, const strip *s, int a, int64_t class, int64_t *
     *end = fc_larger(*end, *begin);
 }
 
-/* One phase of one channel, whose cells are x[channel, ...]. */
-static void copy_phase(const job *j, const strip *s, int64_t channel, const int64_t class[3], char *to)
+static void clear(const job *j, char *to, int64_t elements) { memset(to, 0, elements * j->size); }
+
+/* One phase of `count` channels from `channel` on, the first to `to`. */
+static void copy_phase(const job *j, const strip *s, int64_t channel, int64_t count, const int64_t class[3], char *to)
 {
     const fc_conv *conv = &j->conv;
     const int64_t pitch = j->extent[2], all = conv->batch * conv->in_channels * j->cells;
     int64_t begin[3], end[3], cell[3];
     for (int a = 0; a < 3; a++)
         inside(j, s, a, class[a], &begin[a], &end[a], &cell[a]);
-    const int64_t y_from = begin[1], y_to = end[2] > begin[2] ? end[1] : begin[1];
-    for (int64_t z = 0; z < j->extent[0]; z++, to = at(j, to, j->extent[1] * pitch)) {
-        const int64_t rows = z >= begin[0] && z < end[0] ? y_to - y_from : 0;
-        memset(to, 0, (rows ? y_from : j->extent[1]) * pitch * j->size);
-        if (rows == 0)
-            continue;
-        const int64_t row = (cell[0] + z * conv->stride[0]) * conv->in[1] + cell[1] + y_from * conv->stride[1];
-        const int64_t from = channel * j->cells + row * conv->in[2];
-        const fc_run run = {begin[2], cell[2] + begin[2] * conv->stride[2], end[2] - begin[2]};
-        j->kernels->gather(&(fc_gather){
-            .runs = &run, .count = 1, .step = conv->stride[2], .rows = rows,
-            .from = j->x + from * j->size, .from_row = conv->stride[1] * conv->in[2],
-            .behind = from, .ahead = all - from, .to = at(j, to, y_from * pitch), .to_row = pitch,
+    if (!j->steady)
+        for (int64_t c = 0; c < count; c++)
+            clear(j, at(j, to, c * j->channel), j->plane);
+    for (int64_t z = begin[0]; z < end[0]; z++) {
+        const int64_t row = (cell[0] + z * conv->stride[0]) * conv->in[1] + cell[1] + begin[1] * conv->stride[1];
+        const int64_t from = (s->image * conv->in_channels + channel) * j->cells + row * conv->in[2]
+            + cell[2] + begin[2] * conv->stride[2];
+        j->kernels->lay_lines(&(fc_lines){
+            .planes = count, .lines = end[1] - begin[1], .lead = begin[2], .length = end[2] - begin[2],
+            .step = conv->stride[2], .from = j->x + from * j->size, .from_plane = j->cells,
+            .from_line = conv->stride[1] * conv->in[2], .behind = from, .ahead = all - from,
+            .to = at(j, to, (z * j->extent[1] + begin[1]) * pitch), .to_plane = j->channel, .pitch = pitch,
         });
-        memset(at(j, to, y_to * pitch), 0, (j->extent[1] - y_to) * pitch * j->size);
     }
 }
 
-/* All phases of all channels of group g. */
-static void copy_x(const job *j, const strip *s, int64_t g)
+static void copy_x(const job *j, const strip *s, int64_t channel, int64_t count)
 {
     char *to = s->x;
-    for (int64_t c = 0; c < j->cg; c++)
-        for (int64_t z = 0; z < j->along[0].classes; z++)
-            for (int64_t y = 0; y < j->along[1].classes; y++)
-                for (int64_t x = 0; x < j->along[2].classes; x++, to = at(j, to, j->plane))
-                    copy_phase(j, s, s->image * j->conv.in_channels + g * j->cg + c, (int64_t[3]){z, y, x}, to);
+    for (int64_t z = 0; z < j->along[0].classes; z++)
+        for (int64_t y = 0; y < j->along[1].classes; y++)
+            for (int64_t x = 0; x < j->along[2].classes; x++, to = at(j, to, j->plane))
+                copy_phase(j, s, channel, count, (int64_t[3]){z, y, x}, to);
 }
 
-/* The strip of dy[n, f], zeros between its rows, before and behind it. */
-static void copy_dy(const job *j, const strip *s, int64_t f, char *to)
+/* The strip of dy of `count` filters from f on, zeros between its lines, before and behind it. */
+static void copy_dy(const job *j, const strip *s, int64_t f, int64_t count)
 {
     const fc_conv *conv = &j->conv;
     const int64_t pitch = j->extent[2], all = conv->batch * conv->out_channels * j->outputs;
-    const fc_run run = {0, 0, s->count[2]};
-    memset(to, 0, j->margin * j->size);
-    to = at(j, to, j->margin);
+    if (!j->steady)
+        clear(j, s->dy, count * j->dy_plane);
     for (int64_t z = 0; z < s->count[0]; z++) {
         const int64_t row = (s->from[0] + z) * conv->out[1] + s->from[1];
         const int64_t from = (s->image * conv->out_channels + f) * j->outputs + row * conv->out[2] + s->from[2];
-        j->kernels->gather(&(fc_gather){
-            .runs = &run, .count = 1, .step = 1, .rows = s->count[1],
-            .from = j->dy + from * j->size, .from_row = conv->out[2],
-            .behind = from, .ahead = all - from, .to = to, .to_row = pitch,
+        j->kernels->lay_lines(&(fc_lines){
+            .planes = count, .lines = s->count[1], .length = s->count[2], .step = 1,
+            .from = j->dy + from * j->size, .from_plane = j->outputs, .from_line = conv->out[2],
+            .behind = from, .ahead = all - from,
+            .to = at(j, s->dy, j->margin + z * j->extent[1] * pitch), .to_plane = j->dy_plane, .pitch = pitch,
         });
-        to = at(j, to, s->count[1] * pitch);
-        const int64_t gap = z + 1 < s->count[0] ? j->extent[1] - s->count[1] : 0;
-        memset(to, 0, gap * pitch * j->size);
-        to = at(j, to, gap * pitch);
     }
-    memset(to, 0, (j->margin + j->vector) * j->size);
 }
 
 /* ---- products ---- */
@@ -329,7 +334,6 @@ static void add_columns(const job *j, fc_lane_dots d, const int64_t r[3], int64_
     const taps_along *along = j->along;
     const int64_t *kernel = j->conv.kernel;
     const int64_t shift = along[0].shift[r[0]] + along[1].shift[r[1]];
-    const int64_t channel = along[0].classes * along[1].classes * along[2].classes * j->plane;
     int64_t b_col[COLUMNS], c_col[COLUMNS];
     d.b_col = b_col;
     d.c_col = c_col;
@@ -337,7 +341,7 @@ static void add_columns(const job *j, fc_lane_dots d, const int64_t r[3], int64_
     for (int64_t c = 0; c < j->cg; c++)
         for (int64_t i = 0; i < count; i++) {
             const int64_t x = r[2] + i * step;
-            b_col[d.n] = c * channel + shift + along[2].shift[x];
+            b_col[d.n] = c * j->channel + shift + along[2].shift[x];
             c_col[d.n++] = c * j->taps + (r[0] * kernel[1] + r[1]) * kernel[2] + x;
             if (d.n == COLUMNS || (c == j->cg - 1 && i == count - 1)) {
                 j->kernels->lane_dots(&d);
@@ -351,7 +355,7 @@ static void add_filters(const job *j, fc_lane_dots d)
 {
     int64_t a_row[TILE_ROWS], c_row[TILE_ROWS];
     for (int i = 0; i < TILE_ROWS; i++) {
-        a_row[i] = i * j->dy_plane;
+        a_row[i] = i * (j->in_place ? j->outputs : j->dy_plane);
         c_row[i] = i * j->cg * j->taps;
     }
     d.a_row = a_row;
@@ -374,7 +378,7 @@ static void add_rows(const job *j, fc_lane_dots d, const int64_t r[3], int64_t r
     for (int64_t i = 0; i < rows; i += j->rows) {
         d.m = fc_smaller(j->rows, rows - i);
         const int64_t more = (d.m - 1) * tile_jump(j);
-        d.lines = lines + (j->axis == 1 ? more / d.pitch : 0);
+        d.lines = lines + (j->axis == 1 ? more / d.b_line : 0);
         d.k = round_up(length + (j->axis == 2 ? more : 0), j->vector);
         for (int64_t l = 0; l < d.m; l++) {
             a_row[l] = j->margin - l * tile_jump(j);
@@ -411,32 +415,57 @@ static void add_taps_x(const job *j, fc_lane_dots d)
         }
 }
 
-/* Filters [f, f_end) of group g, one strip. */
-static void add_strip(const job *j, const strip *s, int64_t g, int64_t f, int64_t f_end)
+/* Filters [f, f_end) of one group, a tile of them after the other; one strip. */
+static void add_tiles(const job *j, const strip *s, int64_t f, int64_t f_end, fc_lane_dots d)
 {
-    fc_lane_dots d = {.lines = lines_of(j, s->count), .pitch = j->extent[2], .a = s->dy, .b = s->x,
-                 .k = j->axis == 2 ? s->count[2] : round_up(s->count[2], j->vector),
-                 .accumulate = s->accumulate};
-    copy_x(j, s, g);
-    for (int64_t m; f < f_end; f += m) {
-        m = j->axis < 0 ? fc_smaller(TILE_ROWS, f_end - f) : 1;
-        for (int64_t i = 0; i < m; i++)
-            copy_dy(j, s, f + i, at(j, s->dy, i * j->dy_plane));
+    copy_x(j, s, f / j->fg * j->cg, j->cg);
+    d.b = s->x;
+    for (; f < f_end; f += TILE_ROWS) {
+        const int64_t row = (s->from[0] * j->conv.out[1] + s->from[1]) * j->conv.out[2];
+        d.m = fc_smaller(TILE_ROWS, f_end - f);
         d.c = at(j, j->dw, f * j->cg * j->taps);
-        d.m = m;
-        if (j->axis < 0)
-            add_filters(j, d);
-        else if (j->axis == 1)
+        d.a = s->dy;
+        if (j->in_place)
+            d.a = j->dy + ((s->image * j->conv.out_channels + f) * j->outputs + row) * j->size;
+        else
+            copy_dy(j, s, f, d.m);
+        add_filters(j, d);
+    }
+}
+
+/* Filters [f, f_end), of one group or more, each by itself; one strip. */
+static void add_each(const job *j, const strip *s, int64_t f, int64_t f_end, fc_lane_dots d)
+{
+    const int64_t first = f, g = f / j->fg, g_end = (f_end - 1) / j->fg + 1;
+    copy_x(j, s, g * j->cg, (g_end - g) * j->cg);
+    copy_dy(j, s, f, f_end - f);
+    for (; f < f_end; f++) {
+        d.a = at(j, s->dy, (f - first) * j->dy_plane);
+        d.b = at(j, s->x, (f / j->fg - g) * j->cg * j->channel);
+        d.c = at(j, j->dw, f * j->cg * j->taps);
+        if (j->axis == 1)
             add_taps_y(j, d);
         else
             add_taps_x(j, d);
     }
 }
 
+static void add_strip(const job *j, const strip *s, int64_t f, int64_t f_end)
+{
+    fc_lane_dots d = {.lines = lines_of(j, s->count), .b_line = j->extent[2],
+                      .a_line = j->in_place ? j->conv.out[2] : j->extent[2],
+                      .k = j->axis == 2 ? s->count[2] : round_up(s->count[2], j->vector),
+                      .accumulate = s->accumulate};
+    if (j->axis < 0)
+        add_tiles(j, s, f, f_end, d);
+    else
+        add_each(j, s, f, f_end, d);
+}
+
 /* ---- the order of work ---- */
 
-/* Filters [f, f_end) of group g: images and strips one after the other. */
-static void work_on_group(job *j, int64_t g, int64_t f, int64_t f_end, strip s)
+/* Filters [f, f_end): images and strips one after the other. */
+static void add_images(job *j, int64_t f, int64_t f_end, strip s)
 {
     const int64_t row = j->cg * j->taps;
     s.accumulate = 0;
@@ -446,7 +475,7 @@ static void work_on_group(job *j, int64_t g, int64_t f, int64_t f_end, strip s)
                 for (s.from[2] = 0; s.from[2] < j->conv.out[2]; s.from[2] += j->span[2]) {
                     for (int a = 0; a < 3; a++)
                         s.count[a] = fc_smaller(j->span[a], j->conv.out[a] - s.from[a]);
-                    add_strip(j, &s, g, f, f_end);
+                    add_strip(j, &s, f, f_end);
                     s.accumulate = 1;
                 }
     for (; f < f_end; f++)
@@ -455,17 +484,19 @@ static void work_on_group(job *j, int64_t g, int64_t f, int64_t f_end, strip s)
             __atomic_store_n(&j->failed, 1, __ATOMIC_RELAXED);
 }
 
+/* A tile's filters share a group; others are taken so many at a time, whole groups where possible. */
 static void by_filters(void *context, int member, int team)
 {
     job *j = context;
     int64_t begin, end;
     strip s = {.x = j->scratch + j->shared_bytes + member * j->own_bytes};
-    s.dy = at(j, s.x, round_up(j->x_elements, j->vector));
-    memset(s.x, 0, j->x_elements * j->size);   /* what lies behind the planes is read */
+    s.dy = at(j, s.x, j->channels * j->channel + round_up(j->margin + 2 * j->vector, j->vector));
+    memset(s.x, 0, j->own_bytes);
     fc_share(j->conv.out_channels, member, team, &begin, &end);
     for (int64_t f = begin; f < end;) {
-        const int64_t g = f / j->fg, f_end = fc_smaller(end, (g + 1) * j->fg);
-        work_on_group(j, g, f, f_end, s);
+        const int64_t together = j->axis < 0 ? j->fg : j->filters;
+        const int64_t f_end = fc_smaller(end, (f / together + 1) * together);
+        add_images(j, f, f_end, s);
         f = f_end;
     }
 }
@@ -478,7 +509,6 @@ int fc_weight_dots(const fc_conv *conv, const void *dy, const void *x, void *dw,
     j.dy = dy;
     j.x = x;
     j.dw = dw;
-    j.own_bytes += 64;
     threads = fc_team_size(threads);
     j.scratch = fc_arena_take(j.shared_bytes + threads * j.own_bytes);
     if (!j.scratch)

@@ -95,20 +95,36 @@ typedef struct {
     int64_t rows, length;
 } fc_copy;
 
+/* Lines of planes copied to scratch, with zeros around them:
+ *
+ *     to[p * to_plane + l * pitch + i] = from[p * from_plane + l * from_line + (i - lead) * step]
+ *
+ * for lead <= i < lead + length, and 0 for the other i < pitch. Whole vectors are read where the
+ * array, which has `behind` elements before `from` and `ahead` from it on, holds them. */
+typedef struct {
+    int64_t planes, lines, lead, length, step;   /* length may be <= 0; step >= 1 */
+    const void *from;
+    int64_t from_plane, from_line, behind, ahead;
+    void *to;
+    int64_t to_plane, pitch;                     /* pitch a multiple of 64 bytes' worth */
+} fc_lines;
+
 /* Products summed along the lanes, where neither operand has rows of lanes to offer:
  *
  *     c[c_row[i] + c_col[j]] (+)= sum over l < lines, p < k of
- *                                 a[a_row[i] + l * pitch + p] * b[b_col[j] + l * pitch + p]
+ *                                 a[a_row[i] + l * a_line + p] * b[b_col[j] + l * b_line + p]
  *
  * Whatever the instruction set, term p goes to chain p mod (64 bytes' worth of elements), and
  * the finished chains are added in pairs: the bits depend on lines and k alone. */
 typedef struct {
-    int64_t m, n, lines, pitch;
+    int64_t m, n, lines;
     int64_t k;               /* a multiple of 64 bytes' worth of elements */
     const void *a;
     const int64_t *a_row;    /* (m) */
+    int64_t a_line;
     const void *b;
     const int64_t *b_col;    /* (n) */
+    int64_t b_line;
     void *c;
     const int64_t *c_row;    /* (m) */
     const int64_t *c_col;    /* (n) */
@@ -244,6 +260,7 @@ typedef struct {
     void (*sum_rows)(const void *const *row, int64_t rows, int64_t count, void *sum);
     /* x[0] + x[1] + ..., count terms: pairwise and in double, in an order that depends on count alone */
     double (*sum)(const void *x, int64_t count);
+    void (*lay_lines)(const fc_lines *);
     void (*lane_dots)(const fc_lane_dots *);
     void (*gate)(const fc_gate *);
     void (*gate_back)(const fc_gate_back *);
