@@ -1,7 +1,7 @@
 """Time fastconv against another library, row by row, in one run.
 
     python bench/compare.py torch
-    python bench/compare.py jax --rows 'resnet.*' --passes backward --threads 2
+    python bench/compare.py jax --rows conv --passes backward --threads 2
     python bench/compare.py fastconv --dtype float64 --peer-dtype float32
     python bench/compare.py fastconv --threads 2 --peer-threads 1
 
@@ -88,15 +88,19 @@ def measure(row, which, ours, theirs, samples, check):
 
 
 def chosen(patterns):
-    """Rows whose name fits one of the patterns, which say so if none does."""
-    for pattern in patterns:
-        if not fnmatch.filter(ROWS, pattern):
+    """Rows of which one of the patterns fits the name or is the kind."""
+    rows = {
+        pattern: [
+            row
+            for row in ROWS.values()
+            if fnmatch.fnmatch(row.name, pattern) or row.kind == pattern
+        ]
+        for pattern in patterns
+    }
+    for pattern, fitting in rows.items():
+        if not fitting:
             sys.exit(f"no row is called {pattern!r}; there are: {', '.join(ROWS)}")
-    return [
-        row
-        for name, row in ROWS.items()
-        if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
-    ]
+    return list(dict.fromkeys(row for fitting in rows.values() for row in fitting))
 
 
 def print_head(ours, theirs, peaks):
@@ -145,7 +149,9 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("peer", choices=PEERS)
-    parser.add_argument("--rows", nargs="+", default=["*"], help="names or patterns")
+    parser.add_argument(
+        "--rows", nargs="+", default=["*"], help="names, patterns or kinds, such as conv"
+    )
     parser.add_argument("--passes", nargs="+", help="forward, prepared, backward, ...; else all")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")

@@ -246,7 +246,8 @@ class Worker:
     def time(self):
         """One sample: seconds a call, the mean over as many calls as fill SAMPLE_SECONDS."""
         call = self.call
-        call()  # warms the caches that the other side has used meanwhile
+        if self.calls > 1:  # for a long call it does not matter
+            call()  # warms the caches that the other side has used meanwhile
         start = time.perf_counter()
         for _ in range(self.calls):
             call()

@@ -99,13 +99,27 @@ class Problem:
         }
 
 
-@functools.lru_cache(maxsize=256)
-def problem(geometry, dtype):
-    """The same arrays for every instruction set and thread count: made once, never written."""
+@functools.cache
+def problem(geometry, dtype, operand=None, count=0):
+    """The same arrays for every instruction set and thread count: made once, never written.
+
+    `count` elements of `operand` ("x", "w", "b" or "dy") are NaN, infinity or minus infinity.
+    """
     made = Problem(geometry, dtype)
+    if operand:
+        setattr(made, operand, poison(getattr(made, operand), count, seed=geometry.weight[-1]))
     for array in made.x, made.w, made.b, made.dy:
         array.flags.writeable = False
     return made
+
+
+def poison(array, count, seed):
+    """`array` with NaN, inf, -inf in `count` places."""
+    random = np.random.default_rng(seed)
+    array = array.copy()
+    where = random.choice(array.size, min(count, array.size), replace=False)
+    array.flat[where] = random.choice([np.nan, np.inf, -np.inf], len(where))
+    return array
 
 
 def function(name, rank):

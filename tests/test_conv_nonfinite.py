@@ -6,7 +6,17 @@ NaN, too. What is not finite in a weight may besides meet zeros that an algorith
 
 import numpy as np
 import pytest
-from conv_cases import FAST_ALGORITHM_EPS, LONG, NAMED, Geometry, Problem, function, geometries
+from conv_cases import (
+    FAST_ALGORITHM_EPS,
+    LONG,
+    NAMED,
+    Geometry,
+    Problem,
+    function,
+    geometries,
+    poison,
+    problem,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tolerance import assert_close, assert_same_nonfinite
@@ -22,15 +32,6 @@ PLACES = [g for g in NAMED + LONG if 0 not in g.input] + [
     Geometry((1, 4, 300), (4, 1, 500), 1, 499, 1, 4),  # long, most taps in the padding
     Geometry((1, 2, 90), (2, 1, 40), 1, ((200, 0),), 1, 2),  # outputs that see padding alone
 ]
-
-
-def poison(array, count, seed):
-    """`array` with NaN, inf, -inf in `count` places."""
-    random = np.random.default_rng(seed)
-    array = array.copy()
-    where = random.choice(array.size, min(count, array.size), replace=False)
-    array.flat[where] = random.choice([np.nan, np.inf, -np.inf], len(where))
-    return array
 
 
 def check(p, algorithm):
@@ -53,9 +54,7 @@ def finite(expected):
 @pytest.mark.parametrize("operand", ["x", "dy", "b"])
 @pytest.mark.parametrize("geometry", PLACES, ids=str)
 def test_named_geometries(geometry, operand, dtype, algorithm):
-    p = Problem(geometry, dtype)
-    setattr(p, operand, poison(getattr(p, operand), 2, seed=geometry.weight[-1]))
-    check(p, algorithm)
+    check(problem(geometry, dtype, operand, 2), algorithm)
 
 
 @settings(max_examples=15)
@@ -69,8 +68,7 @@ def test_drawn_geometries(dtype, algorithm, geometry, operand, count, seed):
 @pytest.mark.parametrize("geometry", PLACES, ids=str)
 def test_weight(geometry, dtype, algorithm):
     """One bad weight reaches every output that it has a pixel for, and no other filter's."""
-    p = Problem(geometry, dtype)
-    p.w = poison(p.w, 1, seed=geometry.weight[-1])
+    p = problem(geometry, dtype, "w", 1)
     bad = (~np.isfinite(p.w)).astype(float)
     y = function("conv{}", geometry.rank)(p.x, p.w, p.b, **geometry.settings, algorithm=algorithm)
     dx = function("conv{}_backward", geometry.rank)(
