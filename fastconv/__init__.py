@@ -27,6 +27,13 @@ from .conv import (
     conv_transpose3d_backward,
     prepare_conv,
 )
+from .gated_rnn import (
+    GatedRNNGrads,
+    GatedRNNTape,
+    gated_rnn,
+    gated_rnn_backward,
+    gated_rnn_step,
+)
 from .threads import get_num_threads, num_threads, set_num_threads, show_config
 
 __version__ = "0.1.0"
@@ -35,6 +42,8 @@ __all__ = [
     "AttentionRNNGrads",
     "AttentionRNNTape",
     "ConvGrads",
+    "GatedRNNGrads",
+    "GatedRNNTape",
     "PreparedConv",
     "attention_rnn",
     "attention_rnn_backward",
@@ -53,6 +62,9 @@ __all__ = [
     "conv_transpose2d_backward",
     "conv_transpose3d",
     "conv_transpose3d_backward",
+    "gated_rnn",
+    "gated_rnn_backward",
+    "gated_rnn_step",
     "get_num_threads",
     "jacobian",
     "num_threads",

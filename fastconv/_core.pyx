@@ -164,3 +164,4 @@ _start()
 
 include "_core_conv.pxi"
 include "_core_attention_rnn.pxi"
+include "_core_gated_rnn.pxi"

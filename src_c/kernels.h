@@ -151,7 +151,7 @@ typedef struct {
  *
  *     du = dh * (1 - c);  ds = dh * (h_prev - u) * c * (1 - c);  carry = dh * c
  *
- * everything but carry and h_prev in rows h_row apart. */
+ * grad_h and the tape in rows h_row apart, ds and du ds_row. */
 typedef struct {
     int64_t rows, count;
     void *carry;
@@ -160,7 +160,7 @@ typedef struct {
     int64_t prev_row;
     const void *grad_h, *c_tape, *u_tape;
     void *ds, *du;
-    int64_t h_row;
+    int64_t h_row, ds_row;
 } fc_gate_back;
 
 /* Row r of an operand begins r * row elements behind `at`; row = 0: the same row every time. */
@@ -256,8 +256,9 @@ typedef struct {
                       int64_t width, void *to);
     void (*pack_transposed)(const void *from, int64_t from_row, int64_t count, int64_t k,
                             int64_t width, void *to);
-    /* sum[j] = row[0][j] + row[1][j] + ..., j < count; sum may be one of the rows */
-    void (*sum_rows)(const void *const *row, int64_t rows, int64_t count, void *sum);
+    /* sum[j] = row[0][j] + row[1][j] + ..., column <= j < column + count; sum may be a row */
+    void (*sum_rows)(const void *const *row, int64_t rows, int64_t column, int64_t count,
+                     void *sum);
     /* x[0] + x[1] + ..., count terms: pairwise and in double, in an order that depends on count alone */
     double (*sum)(const void *x, int64_t count);
     void (*lay_lines)(const fc_lines *);

@@ -28,10 +28,19 @@ from .conv import (
     conv_transpose3d,
     conv_transpose3d_backward,
 )
+from .gated_rnn import (
+    GatedRNNGrads,
+    GatedRNNTape,
+    gated_rnn,
+    gated_rnn_backward,
+    gated_rnn_step,
+)
 
 __all__ = [
     "AttentionRNNGrads",
     "ConvGrads",
+    "GatedRNNGrads",
+    "GatedRNNTape",
     "attention_rnn",
     "attention_rnn_backward",
     "attention_rnn_step",
@@ -49,4 +58,7 @@ __all__ = [
     "conv_transpose2d_backward",
     "conv_transpose3d",
     "conv_transpose3d_backward",
+    "gated_rnn",
+    "gated_rnn_backward",
+    "gated_rnn_step",
 ]
