@@ -4,7 +4,7 @@
 import math
 
 cdef extern from "arena.h" nogil:
-    void *fc_arena_take(size_t bytes)
+    void *fc_arena_take_close(size_t bytes)
     void fc_arena_give(void *block)
 
 cdef extern from "attention_rnn.h" nogil:
@@ -36,7 +36,7 @@ cdef class Block:
     cdef char *data
 
     def __cinit__(self, size_t size):
-        self.data = <char *>fc_arena_take(size)
+        self.data = <char *>fc_arena_take_close(size)
         if self.data == NULL:
             raise MemoryError(f"no memory for {size} bytes")
 

@@ -21,13 +21,15 @@
 
 /* A block is preceded by one page that holds its size: it keeps the block page-aligned. */
 enum { PAGE = 4096, SLOTS = 16 };
-typedef struct { size_t bytes; } header;
+typedef struct { size_t bytes; unsigned long given; } header;
 
-/* Kept blocks. Sixteen concurrent callers are served without the system allocator; what does
- * not fit a slot, or would keep more than KEEP bytes in all, is freed at once. */
+/* Kept blocks. Sixteen concurrent callers are served without the system allocator. Where there
+ * is no slot for another one, or it would make more than KEEP bytes in all, those are freed that
+ * were given back the longest ago. */
 static const size_t KEEP = (size_t)256 << 20;
 static header *slots[SLOTS];
 static size_t kept;
+static unsigned long given;   /* how many times a block was given back */
 static atomic_flag lock = ATOMIC_FLAG_INIT;
 
 static void acquire(void) { while (atomic_flag_test_and_set_explicit(&lock, memory_order_acquire)) {} }
@@ -41,23 +43,23 @@ __attribute__((constructor)) static void guard_forks(void)
 }
 #endif
 
-/* Slot of the smallest kept block that is large enough, or -1. */
-static int best_slot(size_t bytes)
+/* Slot of the smallest kept block of at least `bytes` and at most `most` bytes, or -1. */
+static int best_slot(size_t bytes, size_t most)
 {
     int best = -1;
     for (int i = 0; i < SLOTS; i++)
-        if (slots[i] && slots[i]->bytes >= bytes && (best < 0 || slots[i]->bytes < slots[best]->bytes))
+        if (slots[i] && slots[i]->bytes >= bytes && slots[i]->bytes <= most && (best < 0 || slots[i]->bytes < slots[best]->bytes))
             best = i;
     return best;
 }
 
-void *fc_arena_take(size_t bytes)
+static void *take(size_t bytes, size_t most)
 {
     header *block = NULL;
     if (bytes > (size_t)-1 - 2 * PAGE)
         return NULL;
     acquire();
-    int slot = best_slot(bytes);
+    int slot = best_slot(bytes, most);
     if (slot >= 0) {
         block = slots[slot];
         slots[slot] = NULL;
@@ -76,21 +78,49 @@ void *fc_arena_take(size_t bytes)
     return (char *)block + PAGE;
 }
 
+void *fc_arena_take(size_t bytes) { return take(bytes, (size_t)-1); }
+void *fc_arena_take_close(size_t bytes) { return take(bytes, bytes + bytes / 4 + 4 * PAGE); }
+
+static header *oldest_out(void)
+{
+    int oldest = -1;
+    for (int i = 0; i < SLOTS; i++)
+        if (slots[i] && (oldest < 0 || slots[i]->given < slots[oldest]->given))
+            oldest = i;
+    header *block = slots[oldest];
+    slots[oldest] = NULL;
+    kept -= block->bytes;
+    return block;
+}
+
+static int free_slot(void)
+{
+    int i = 0;
+    while (i < SLOTS && slots[i])
+        i++;
+    return i;
+}
+
 void fc_arena_give(void *memory)
 {
     if (!memory)
         return;
-    header *block = (header *)((char *)memory - PAGE);
+    header *block = (header *)((char *)memory - PAGE), *freed[SLOTS];
+    int count = 0;
     ASAN_POISON_MEMORY_REGION(memory, block->bytes);
+    if (block->bytes > KEEP) {
+        aligned_free(block);
+        return;
+    }
     acquire();
-    for (int i = 0; block && i < SLOTS; i++)
-        if (!slots[i] && kept + block->bytes <= KEEP) {
-            slots[i] = block;
-            kept += block->bytes;
-            block = NULL;
-        }
+    while (kept + block->bytes > KEEP || free_slot() == SLOTS)
+        freed[count++] = oldest_out();
+    block->given = given++;
+    slots[free_slot()] = block;
+    kept += block->bytes;
     release();
-    aligned_free(block);
+    while (count)
+        aligned_free(freed[--count]);
 }
 
 size_t fc_arena_clear(void)

@@ -11,7 +11,10 @@
 /* At least `bytes` bytes, aligned to 4096, contents unspecified; NULL if there is no memory. */
 void *fc_arena_take(size_t bytes);
 
-/* Give back what fc_arena_take returned (NULL is fine). */
+/* The same, but never a kept block that is much larger: for what outlives the call. */
+void *fc_arena_take_close(size_t bytes);
+
+/* Give back what fc_arena_take or fc_arena_take_close returned (NULL is fine). */
 void fc_arena_give(void *block);
 
 /* Free every block that nobody holds; returns how many bytes that were. */
