@@ -34,6 +34,7 @@ from .gated_rnn import (
     gated_rnn_backward,
     gated_rnn_step,
 )
+from .gradient_flow import GradientFlow, clip_grad_norm, gradient_flow
 from .threads import get_num_threads, num_threads, set_num_threads, show_config
 
 __version__ = "0.1.0"
@@ -44,11 +45,13 @@ __all__ = [
     "ConvGrads",
     "GatedRNNGrads",
     "GatedRNNTape",
+    "GradientFlow",
     "PreparedConv",
     "attention_rnn",
     "attention_rnn_backward",
     "attention_rnn_step",
     "attention_weights",
+    "clip_grad_norm",
     "conv1d",
     "conv1d_backward",
     "conv2d",
@@ -66,6 +69,7 @@ __all__ = [
     "gated_rnn_backward",
     "gated_rnn_step",
     "get_num_threads",
+    "gradient_flow",
     "jacobian",
     "num_threads",
     "prepare_conv",

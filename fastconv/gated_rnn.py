@@ -496,3 +496,19 @@ def _read_lengths(value: Any, sequences: int | None, steps: int) -> Array | None
         if not 0 <= length <= steps:
             raise ValueError(f"lengths: expected 0 to T = {steps}, got {length}")
     return np.array(lengths, np.int64).reshape(count)
+
+
+def read_step(
+    x_t: ArrayLike, h_prev: ArrayLike, w_c: ArrayLike, w_h: ArrayLike, w_x: ArrayLike
+) -> tuple[list[Array], np.dtype[Any]]:
+    """The operands of a step in the dtype to compute in, and the dtype of results."""
+    x = as_array("x_t", x_t)
+    if x.ndim not in (1, 2):
+        wrong_shape("x_t", "(B, n) or, for one sequence, (n,)", x)
+    weights = _read_weights(w_c, w_h, w_x, "x_t", x)
+    h = _read_state(
+        "h_prev", as_array("h_prev", h_prev), len(x) if x.ndim == 2 else None, len(weights[1])
+    )
+    assert h is not None
+    dtype = result_dtype(x, h, *weights)
+    return [a.astype(kernel_dtype(dtype), copy=False) for a in (x, h, *weights)], dtype

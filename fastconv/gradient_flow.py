@@ -167,7 +167,7 @@ class _Source(NamedTuple):
 
     def jacobians(self, t: int) -> Array:
         """`lags`, 0 past the end of a sequence, where a tape may hold anything."""
-        real = (t < self.ends)[:, np.newaxis, np.newaxis]
+        real = np.greater(self.ends, t)[:, np.newaxis, np.newaxis]
         return np.where(real, self.lags(t), 0.0)
 
 
@@ -183,7 +183,7 @@ def _gated(tape: GatedRNNTape) -> _Source:
     def lags(t: int) -> Array:
         """diag(c) + diag((h[t-1] - u) c (1 - c)) w_h."""
         before = h[t - 1] if t else start
-        a = ((before - u[t]) * c[t] * (1 - c[t]))[:, :, np.newaxis] * w_h
+        a: Array = ((before - u[t]) * c[t] * (1 - c[t]))[:, :, np.newaxis] * w_h
         a[:, diagonal, diagonal] += c[t]
         return a[np.newaxis]
 
@@ -191,13 +191,20 @@ def _gated(tape: GatedRNNTape) -> _Source:
 
 
 def _attention(tape: AttentionRNNTape) -> _Source:
-    exact = replace(tape, **{
-        name: getattr(tape, name).astype(np.float64)
-        for name in ("x", "w_q", "w_k", "w_v", "states", "a")
-    })
+    exact = replace(
+        tape,
+        **{
+            name: getattr(tape, name).astype(np.float64)
+            for name in ("x", "w_q", "w_k", "w_v", "states", "a")
+        },
+    )
     steps, batch, n = tape.x.shape
-    return _Source(lambda t: lag_jacobians(exact, t), tape.window or 0, (steps, batch, n),
-                   _ends(tape, steps, batch))
+    return _Source(
+        lambda t: lag_jacobians(exact, t),
+        tape.window or 0,
+        (steps, batch, n),
+        _ends(tape, steps, batch),
+    )
 
 
 def _ends(tape: GatedRNNTape | AttentionRNNTape, steps: int, batch: int) -> Array:
@@ -232,7 +239,7 @@ def _sum(terms: list[_Scaled]) -> _Scaled:
 
 def _log2_norm(product: _Scaled) -> Array:
     """log2 of each matrix's spectral norm; NaN where it is not finite."""
-    finite = np.isfinite(product.matrix).all(axis=(1, 2))
+    finite = np.logical_and.reduce(np.isfinite(product.matrix), axis=(1, 2))
     matrix = np.where(finite[:, np.newaxis, np.newaxis], product.matrix, 0.0)
     if not matrix.size:
         return np.full(len(matrix), -np.inf)
@@ -243,7 +250,7 @@ def _log2_norm(product: _Scaled) -> Array:
 
 def _starting(product: _Scaled, ends: Array, t: int) -> _Scaled:
     """d h[T] / d h[t] is the identity at a sequence's last step, and 0 behind it."""
-    last, behind = t == ends - 1, t >= ends
+    behind, last = np.less_equal(ends, t), np.less_equal(ends, t + 1) & np.greater(ends, t)
     matrix, exponent = product
     matrix = np.where(behind[:, np.newaxis, np.newaxis], 0.0, matrix)
     matrix = np.where(last[:, np.newaxis, np.newaxis], np.eye(matrix.shape[1]), matrix)
@@ -289,8 +296,9 @@ def _infinite_log_norm(tape: AttentionRNNTape, ends: Array) -> Array:
         if t + 1 < steps:  # the last state's score is never made
             s, r = sums.matrix[:, :, :n], sums.matrix[:, :, n:]
             v = (h[t] @ w_v.T)[:, :, np.newaxis]
-            product = _scaled(s @ w_v + (s @ v - r) * grown[t][:, np.newaxis],
-                              sums.exponent + scores[t])
+            product = _scaled(
+                s @ w_v + (s @ v - r) * grown[t][:, np.newaxis], sums.exponent + scores[t]
+            )
         product = _starting(product, ends, t)
         log_norm[t] = np.where(t == ends - 1, 0.0, _log2_norm(product))
         real = (t < ends)[:, np.newaxis]

@@ -6,10 +6,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .attention_rnn import lag_jacobian, read_step
+from .gated_rnn import read_step as read_gated_step
 from .geometry import conv_output, read_layout
 from .operands import Array, as_array, integer, kernel_dtype, kind, result_dtype
 
-__all__ = ["attention_rnn", "conv"]
+__all__ = ["attention_rnn", "conv", "gated_rnn"]
 
 
 def conv(
@@ -160,3 +161,44 @@ def attention_rnn(
     h = (a[..., np.newaxis] * v).sum(0)
     jacobian = lag_jacobian(s[i], h, a[i], w_q[i], w_k[i], w_v[i]).astype(result, copy=False)
     return jacobian[0] if x.ndim == 1 else jacobian
+
+
+def gated_rnn(
+    x_t: ArrayLike, h_prev: ArrayLike, w_c: ArrayLike, w_h: ArrayLike, w_x: ArrayLike
+) -> tuple[Array, Array]:
+    """The derivatives of a step of the gated RNN, and of its gate, with respect to the state.
+
+    With c = sigmoid(w_c x[t] + w_h h[t-1]) and u = w_x x[t]::
+
+        dc[t] / dh[t-1] = diag(c (1 - c)) w_h
+        dh[t] / dh[t-1] = diag(c) + diag(h[t-1] - u) dc[t] / dh[t-1]
+
+    Parameters
+    ----------
+    x_t, h_prev, w_c, w_h, w_x
+        As for `fastconv.gated_rnn_step`.
+
+    Returns
+    -------
+    dh_dh_prev, dc_dh_prev : ndarray, shape (B, m, m), or (m, m) for x_t (n,)
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `fastconv.gated_rnn_step`.
+
+    Examples
+    --------
+    >>> import fastconv as fc
+    >>> fc.jacobian.gated_rnn([0.0], [2.0], [[1.0]], [[0.0]], [[1.0]])  # the gate stands still
+    (array([[0.5]]), array([[0.]]))
+    """
+    (x, h, c_weight, h_weight, x_weight), result = read_gated_step(x_t, h_prev, w_c, w_h, w_x)
+    s = x @ c_weight.T + h @ h_weight.T
+    e = np.exp(-np.abs(s))
+    c = np.where(s < 0, e, 1) / (1 + e)
+    dc = (c * (1 - c))[..., np.newaxis] * h_weight
+    dh = (h - x @ x_weight.T)[..., np.newaxis] * dc
+    states = np.arange(h.shape[-1])
+    dh[..., states, states] += c
+    return dh.astype(result, copy=False), dc.astype(result, copy=False)
