@@ -50,7 +50,7 @@ def forward(
     `packed` what else it made of them."""
     x, w, b = as_array("input", input), as_array("weight", weight), optional_array("bias", bias)
     layout = read_layout(w.shape, stride, padding, dilation, groups, rank=rank)
-    layout, shape = conv_output(x.shape, w.shape, layout)
+    _, shape = conv_output(x.shape, w.shape, layout)
     check_bias(b, w.shape[0])
     check_algorithm(algorithm, w.shape, layout)
     result = result_dtype(x, w, b) if weight_dtype is None else result_dtype(x, weight_dtype)
@@ -87,7 +87,7 @@ def backward(
 ) -> Grads:
     dy, x, w = _operands(grad_output, input, weight)
     layout = read_layout(w.shape, stride, padding, dilation, groups, rank=rank)
-    layout, shape = conv_output(x.shape, w.shape, layout)
+    _, shape = conv_output(x.shape, w.shape, layout)
     _check_grad_output(dy, shape)
     check_algorithm(algorithm, w.shape, layout)
     mask = _read_mask(output_mask)

@@ -63,8 +63,8 @@ def conv_output(
     *,
     input: str = "input",
     weight: str = "weight",
-) -> tuple[Layout, Shape]:
-    """The layout with its padding in numbers, and the shape of the output, or a ValueError."""
+) -> tuple[tuple[Pair, ...], Shape]:
+    """The padding in numbers, and the shape of the output, or a ValueError."""
     rank, kernel = len(layout.stride), weight_shape[2:]
     channels = check_input(input_shape, rank, input)
     if channels % layout.groups:
@@ -94,7 +94,7 @@ def conv_output(
     output_shape = (*input_shape[: -rank - 1], weight_shape[0], *output)
     _check_sizes(input_shape, pads)
     _check_sizes(output_shape)
-    return layout._replace(padding=pads), output_shape
+    return pads, output_shape
 
 
 def conv_transpose_output(

@@ -73,7 +73,7 @@ def conv(
         raise ValueError(
             f"input: expected {rank + 1} axes (C, *spatial), one image, got shape {x.shape}"
         )
-    layout, shape = conv_output(x.shape, w.shape, layout)
+    pads, shape = conv_output(x.shape, w.shape, layout)
     dtype = result_dtype(x, w)
     result = np.zeros(shape + (w.shape if wrt == "weight" else x.shape), dtype)
 
@@ -84,7 +84,7 @@ def conv(
         for numbers in (
             layout.stride,
             layout.dilation,
-            [pair[0] for pair in layout.padding],
+            [before for before, _ in pads],
             x.shape[1:],
         )
     )

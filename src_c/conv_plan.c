@@ -20,10 +20,11 @@ fc_axis fc_axis_grad_input(const fc_conv *conv, int axis, int64_t phase)
     const int64_t stride = conv->stride[axis], dilation = conv->dilation[axis];
     const int64_t common = gcd(stride, dilation), every = stride / common;
     const int64_t from = phase + conv->before[axis];
+    const int64_t candidates = every < conv->kernel[axis] ? every : conv->kernel[axis];
     int64_t first = 0;
-    while (first < every && (from - first * dilation) % stride)
+    while (first < candidates && (from - first * dilation) % stride)
         first++;
-    const int found = first < every && first < conv->kernel[axis];
+    const int found = first < candidates;
     return (fc_axis){
         .outputs = conv->in[axis] > phase ? (conv->in[axis] - phase - 1) / stride + 1 : 0,
         .cells = conv->out[axis],
