@@ -27,6 +27,7 @@ typedef struct {
     const fc_job *job;
     extent e[3];
     int64_t plane, planes;      /* elements of one slot's plane, of one channel's */
+    int64_t near, entries;      /* channels of one entry of the product, and how many entries */
     int64_t chunk;              /* rows (axis 1) computed at a time */
     int64_t tile_row;           /* lanes of a row of the tile */
     int64_t stride;             /* bytes of scratch a member */
@@ -133,7 +134,7 @@ static void compute(const plan *p, const box *b, const char *planes, char *tile,
     const int direct = many == 1 && job->axis[2].place_step == 1;
     const fc_gemm g = {
         .m = job->rows, .n = (many - 1) * width + b->count[2],
-        .taps = job->axis[0].taps * job->axis[1].taps * job->axis[2].taps, .k = job->channels,
+        .taps = p->entries, .k = p->near,
         .a = job->weight + b->group * job->weight_group * job->size,
         .a_row = p->rows, .a_tap = p->taps_a, .a_step = job->weight_channel,
         .b = planes + (z * p->e[1].reach + y) * width * job->size,
@@ -247,18 +248,29 @@ static void choose_boxes(plan *p, int threads)
     }
 }
 
-static void list_taps(const fc_job *job, const plan *p, int64_t *a, int64_t *b)
+/* An entry is one tap and `near` channels, so that the weights of a tile's rows for all taps stay
+ * in L1 (conv_panels.c): the largest divisor of the channels that does, if it is long enough. */
+static int64_t near_channels(const fc_job *job, int64_t taps)
 {
-    const int64_t taps = job->axis[0].taps * job->axis[1].taps * job->axis[2].taps;
+    for (int64_t parts = 1; parts <= job->channels / 16; parts++)
+        if (job->channels % parts == 0 && job->channels / parts * taps <= 288)
+            return job->channels / parts;
+    return job->channels;
+}
+
+static void list_entries(const plan *p, int64_t taps, int64_t *a, int64_t *b)
+{
+    const fc_job *job = p->job;
     int64_t r[3] = {0};
-    for (int64_t t = 0; t < taps; t++, fc_job_next_tap(job, r)) {
+    for (int64_t t = 0; t < p->entries; t++, fc_job_next_tap(job, r)) {
+        const int64_t channel = t / taps * p->near;
         int64_t slot = 0, ahead = 0;
         for (int i = 0; i < 3; i++) {
             slot = slot * p->e[i].slots + slot_of(&job->axis[i], r[i]);
             ahead = ahead * p->e[i].reach + distance(&job->axis[i], r[i]) / job->axis[i].step;
         }
-        a[t] = fc_job_weight(job, r);
-        b[t] = slot * p->plane + ahead;
+        a[t] = fc_job_weight(job, r) + channel * job->weight_channel;
+        b[t] = slot * p->plane + ahead + channel * p->planes;
     }
 }
 
@@ -273,19 +285,21 @@ int fc_conv_planes(const fc_job *job)
     /* Copying counts too: a plane costs as much as some 16 products. */
     const int team = fc_team_size(fc_useful_threads(job->threads, flops * (1 + 16.0 / (taps * job->rows))));
     choose_boxes(&p, team);
+    p.near = near_channels(job, taps);
+    p.entries = taps * (job->channels / p.near);
     const int64_t fit = TILE_BYTES / (job->rows * p.e[2].reach * job->size);
     p.chunk = fit < 1 ? 1 : fit < p.e[1].box ? fit : p.e[1].box;
     p.tile_row = up(p.chunk * p.e[2].reach, job->kernels->lanes);
     p.stride = up(up((job->channels * p.planes + 64) * job->size, 64) + job->rows * p.tile_row * job->size, 4096);
-    char *scratch = fc_arena_take(team * p.stride + (job->rows + 2 * taps) * sizeof(int64_t));
+    char *scratch = fc_arena_take(team * p.stride + (job->rows + 2 * p.entries) * sizeof(int64_t));
     if (!scratch)
         return FC_NO_MEMORY;
     p.scratch = scratch;
     int64_t *table = (int64_t *)(scratch + team * p.stride);
     for (int64_t i = 0; i < job->rows; i++)
         table[i] = i * job->weight_row;
-    list_taps(job, &p, table + job->rows, table + job->rows + taps);
-    p.rows = table, p.taps_a = table + job->rows, p.taps_b = p.taps_a + taps;
+    list_entries(&p, taps, table + job->rows, table + job->rows + p.entries);
+    p.rows = table, p.taps_a = table + job->rows, p.taps_b = p.taps_a + p.entries;
     if (depthwise_fits(job)) /* the first kernel row's, from the row's own start */
         p.taps_x = p.taps_b + (job->axis[1].tap_step < 0 ? taps - job->axis[2].taps : 0);
     fc_parallel(team, body, &p);

@@ -34,7 +34,7 @@ int fc_conv_toeplitz_fits(const fc_job *job)
 {
     const fc_axis *x = &job->axis[2];
     return job->channels == 1 && job->axis[0].taps == 1 && job->axis[1].taps == 1
-        && x->step == 1 && (x->tap_step == 1 || x->tap_step == -1)
+        && x->step == 1 && (x->tap_step == 1 || x->tap_step == -1) && x->place_step == 1
         && x->taps >= MIN_TAPS && x->outputs >= MIN_OUTPUTS;
 }
 

@@ -181,6 +181,7 @@ LONG = [
     Geometry((1, 2, 49), (2, 1, 48), 1, 47, 1, 2),
     Geometry((1, 2, 40), (2, 1, 96), 1, 95, 1, 2),  # kernel longer than the signal
     Geometry((1, 1, 1500), (1, 1, 700), 1, 350),
+    Geometry((1, 1, 1700), (1, 1, 257), 2),  # each phase of its input gradient is a long line
     Geometry((1, 4, 400), (6, 2, 128), 1, 127, 1, 2),  # groups of two channels
     Geometry((1, 3, 9, 150), (3, 1, 1, 40), 1, (0, 39), 1, 3),  # a long row of an image
     Geometry((1, 3, 4, 90), (3, 1, 3, 33), 1, (1, 16), 1, 3),
