@@ -1,6 +1,9 @@
 """Every argument of every convolution function, wrong in every way: an error that names it."""
 
+import os
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -332,3 +335,70 @@ def test_wrong_number_of_threads(function, value, error):
     with pytest.raises(error, match=r"^n: expected"):
         function(value)
     assert fc.get_num_threads() == before
+
+
+# --- what is extreme, yet right ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("input", "weight", "settings"),
+    [
+        ((2, 4, 5), (2, 2, 2, 2), dict(stride=2**31 - 1)),
+        ((2, 4, 5), (2, 2, 2, 2), dict(dilation=2**25, padding="same")),
+        ((2, 4, 5), (2, 2, 3, 1), dict(stride=10**6, padding=((10**6, 3), (0, 10**6)))),
+        ((4, 7), (6, 2, 4), dict(dilation=2**31 - 1, padding="same", groups=2)),
+        ((1, 1, 1, 2), (1, 1, 1, 3, 1), dict(stride=(1, 1, 2**29), dilation=(7, 1000, 50),
+                                             padding=((0, 0), (1000, 1000), (2**31 - 1, 0)))),
+    ],
+)  # fmt: skip
+def test_a_geometry_of_billions(input, weight, settings):
+    """Taps far outside the image cost nothing."""
+    random = np.random.default_rng(0)
+    x, w = random.integers(-4, 5, input).astype("f4"), random.integers(-4, 5, weight).astype("f4")
+    rank = w.ndim - 2
+    y = getattr(fc, f"conv{rank}d")(x, w, **settings)
+    by_weight = fc.jacobian.conv(x, w, **settings)
+    by_input = fc.jacobian.conv(x, w, **settings, wrt="input")
+    assert np.array_equal(y, np.tensordot(by_weight, w, w.ndim))
+    grads = getattr(fc, f"conv{rank}d_backward")(y, x, w, **settings)
+    assert np.array_equal(grads.weight, np.tensordot(y, by_weight, y.ndim))
+    assert np.array_equal(grads.input, np.tensordot(y, by_input, y.ndim))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc and RLIMIT_AS")
+def test_no_memory_for_scratch():
+    """A MemoryError, and the next call is none the worse for it."""
+    program = """
+import resource
+import numpy as np, fastconv as fc
+from fastconv import _core
+x, w = np.ones((1, 128, 48, 48), "f4"), np.ones((128, 128, 3, 3), "f4")
+out = np.empty((1, 128, 48, 48), "f4")
+calls = [
+    lambda: fc.conv2d(x, w, padding=1, out=out, algorithm="direct"),
+    lambda: fc.conv2d(x, w, padding=1, out=out, algorithm="winograd"),
+    lambda: fc.conv2d_backward(out, x, w, padding=1),
+    lambda: fc.prepare_conv(w),
+]
+failed = 0
+for call in calls:
+    call()
+    for more in (0, 2**16, 2**19, 2**21, 2**23, 2**25, 2**27):
+        _core.clear_scratch()
+        size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (size + more, resource.RLIM_INFINITY))
+        try:
+            call()
+        except MemoryError:
+            failed += 1
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)
+fc.conv2d(x, w, padding=1, out=out, algorithm="direct")
+print(failed > 0 and (out[0, :, 1:-1, 1:-1] == 128 * 9).all())
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "FASTCONV_NUM_THREADS": "1"},
+        capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    assert run.stdout == "True\n", run.stderr
