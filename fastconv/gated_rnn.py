@@ -424,24 +424,34 @@ def _backward_any(grad_h: Any, tape: Any, grad_h_last: Any) -> GatedRNNGrads:
 
 
 def _step_any(x_t: Any, h_prev: Any, w_c: Any, w_h: Any, w_x: Any, b_c: Any, b_x: Any) -> Array:
+    operands = read_gated_step(x_t, h_prev, w_c, w_h, w_x, b_c, b_x)
+    dtype = result_dtype(*operands)
+    kept = kernel_dtype(dtype)
+    h: Array = _core.gated_rnn_step(
+        *(None if operand is None else for_kernel(operand, kept) for operand in operands)
+    )
+    return h.astype(dtype, copy=False)
+
+
+def read_gated_step(
+    x_t: Any, h_prev: Any, w_c: Any, w_h: Any, w_x: Any, b_c: Any, b_x: Any
+) -> tuple[Array, Array, Array, Array, Array, Array | None, Array | None]:
+    """The operands of a step as arrays whose shapes fit each other."""
     x_t = as_array("x_t", x_t)
     if x_t.ndim not in (1, 2):
         wrong_shape("x_t", "(B, n) or, for one sequence, (n,)", x_t)
     w_c, w_h, w_x = _read_weights(w_c, w_h, w_x, "x_t", x_t)
     states = w_h.shape[0]
     b_c, b_x = _read_vector("b_c", b_c, states), _read_vector("b_x", b_x, states)
-    h_prev = _read_state(
-        "h_prev", as_array("h_prev", h_prev), x_t.shape[0] if x_t.ndim == 2 else None, states
-    )
-    dtype = result_dtype(x_t, h_prev, w_c, w_h, w_x, b_c, b_x)
-    kept = kernel_dtype(dtype)
-    h: Array = _core.gated_rnn_step(
-        *(
-            None if operand is None else for_kernel(operand, kept)
-            for operand in (x_t, h_prev, w_c, w_h, w_x, b_c, b_x)
-        )
-    )
-    return h.astype(dtype, copy=False)
+    sequences = x_t.shape[0] if x_t.ndim == 2 else None
+    state = _read_state("h_prev", as_array("h_prev", h_prev), sequences, states)
+    return x_t, cast(Array, state), w_c, w_h, w_x, b_c, b_x
+
+
+def sigmoid(s: Array) -> Array:
+    """1 / (1 + exp(-s)), which does not overflow."""
+    e = np.exp(-np.abs(s))
+    return cast(Array, np.where(s < 0, e, 1) / (1 + e))
 
 
 def _flag(name: str, value: Any) -> bool:
@@ -496,19 +506,3 @@ def _read_lengths(value: Any, sequences: int | None, steps: int) -> Array | None
         if not 0 <= length <= steps:
             raise ValueError(f"lengths: expected 0 to T = {steps}, got {length}")
     return np.array(lengths, np.int64).reshape(count)
-
-
-def read_step(
-    x_t: ArrayLike, h_prev: ArrayLike, w_c: ArrayLike, w_h: ArrayLike, w_x: ArrayLike
-) -> tuple[list[Array], np.dtype[Any]]:
-    """The operands of a step in the dtype to compute in, and the dtype of results."""
-    x = as_array("x_t", x_t)
-    if x.ndim not in (1, 2):
-        wrong_shape("x_t", "(B, n) or, for one sequence, (n,)", x)
-    weights = _read_weights(w_c, w_h, w_x, "x_t", x)
-    h = _read_state(
-        "h_prev", as_array("h_prev", h_prev), len(x) if x.ndim == 2 else None, len(weights[1])
-    )
-    assert h is not None
-    dtype = result_dtype(x, h, *weights)
-    return [a.astype(kernel_dtype(dtype), copy=False) for a in (x, h, *weights)], dtype

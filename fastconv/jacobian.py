@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .attention_rnn import lag_jacobian, read_step
-from .gated_rnn import read_step as read_gated_step
+from .gated_rnn import read_gated_step, sigmoid
 from .geometry import conv_output, read_layout
 from .operands import Array, as_array, integer, kernel_dtype, kind, result_dtype
 
@@ -164,18 +164,25 @@ def attention_rnn(
 
 
 def gated_rnn(
-    x_t: ArrayLike, h_prev: ArrayLike, w_c: ArrayLike, w_h: ArrayLike, w_x: ArrayLike
+    x_t: ArrayLike,
+    h_prev: ArrayLike,
+    w_c: ArrayLike,
+    w_h: ArrayLike,
+    w_x: ArrayLike,
+    *,
+    b_c: ArrayLike | None = None,
+    b_x: ArrayLike | None = None,
 ) -> tuple[Array, Array]:
-    """The derivatives of a step of the gated RNN, and of its gate, with respect to the state.
+    """The derivatives of a step of the gated RNN with respect to the state before it.
 
-    With c = sigmoid(w_c x[t] + w_h h[t-1]) and u = w_x x[t]::
+    With the names of `fastconv.gated_rnn`, c = c[t] and u = w_x x[t] + b_x::
 
-        dc[t] / dh[t-1] = diag(c (1 - c)) w_h
+        dc[t] / dh[t-1] = diag(c * (1 - c)) w_h
         dh[t] / dh[t-1] = diag(c) + diag(h[t-1] - u) dc[t] / dh[t-1]
 
     Parameters
     ----------
-    x_t, h_prev, w_c, w_h, w_x
+    x_t, h_prev, w_c, w_h, w_x, b_c, b_x
         As for `fastconv.gated_rnn_step`.
 
     Returns
@@ -184,21 +191,26 @@ def gated_rnn(
 
     Raises
     ------
-    TypeError, ValueError
+    TypeError, ValueError, MemoryError
         As `fastconv.gated_rnn_step`.
 
     Examples
     --------
     >>> import fastconv as fc
-    >>> fc.jacobian.gated_rnn([0.0], [2.0], [[1.0]], [[0.0]], [[1.0]])  # the gate stands still
+    >>> of_h, of_c = fc.jacobian.gated_rnn([0.0], [2.0], [[1.0]], [[0.0]], [[1.0]])
+    >>> of_h, of_c  # the gate is open by half, and does not look at the state
     (array([[0.5]]), array([[0.]]))
     """
-    (x, h, c_weight, h_weight, x_weight), result = read_gated_step(x_t, h_prev, w_c, w_h, w_x)
-    s = x @ c_weight.T + h @ h_weight.T
-    e = np.exp(-np.abs(s))
-    c = np.where(s < 0, e, 1) / (1 + e)
-    dc = (c * (1 - c))[..., np.newaxis] * h_weight
-    dh = (h - x @ x_weight.T)[..., np.newaxis] * dc
-    states = np.arange(h.shape[-1])
-    dh[..., states, states] += c
-    return dh.astype(result, copy=False), dc.astype(result, copy=False)
+    operands = read_gated_step(x_t, h_prev, w_c, w_h, w_x, b_c, b_x)
+    result = result_dtype(*operands)
+    dtype = kernel_dtype(result)
+    x, h, w_c, w_h, w_x, b_c, b_x = (
+        np.zeros((), dtype) if operand is None else operand.astype(dtype) for operand in operands
+    )
+    c = sigmoid(x @ w_c.T + h @ w_h.T + b_c)
+    u = x @ w_x.T + b_x
+    of_c = (c * (1 - c))[..., np.newaxis] * w_h
+    of_h = (h - u)[..., np.newaxis] * of_c
+    states = np.arange(len(w_h))
+    of_h[..., states, states] += c
+    return of_h.astype(result, copy=False), of_c.astype(result, copy=False)
