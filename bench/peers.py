@@ -15,6 +15,7 @@ import os
 import time
 
 import attention_peers
+import gated_peers
 
 SAMPLE_SECONDS = 0.02  # each sample's work lasts at least so long
 
@@ -43,6 +44,9 @@ class Fastconv:
     def attention_rnn(self, row, which, x, w_q, w_k, w_v, grad_h):
         return attention_rnn(self.fc, row, which, x, w_q, w_k, w_v, grad_h)
 
+    def gated_rnn(self, row, which, *operands):
+        return gated_rnn(self.fc, which, *operands)
+
 
 def attention_rnn(library, row, which, x, w_q, w_k, w_v, grad_h):
     if which == "forward":
@@ -51,6 +55,17 @@ def attention_rnn(library, row, which, x, w_q, w_k, w_v, grad_h):
     def bptt():
         _, tape = library.attention_rnn(x, w_q, w_k, w_v, window=row.window, return_tape=True)
         return library.attention_rnn_backward(grad_h, tape)[:4]
+
+    return bptt
+
+
+def gated_rnn(library, which, x, w_c, w_h, w_x, grad_h):
+    if which == "forward":
+        return lambda: library.gated_rnn(x, w_c, w_h, w_x)
+
+    def bptt():
+        _, tape = library.gated_rnn(x, w_c, w_h, w_x, return_tape=True)
+        return library.gated_rnn_backward(grad_h, tape)[:4]
 
     return bptt
 
@@ -82,6 +97,9 @@ class Reference:
     def attention_rnn(self, row, which, x, w_q, w_k, w_v, grad_h):
         return attention_rnn(self.reference, row, which, x, w_q, w_k, w_v, grad_h)
 
+    def gated_rnn(self, row, which, *operands):
+        return gated_rnn(self.reference, which, *operands)
+
 
 class Torch:
     def __init__(self, threads):
@@ -105,8 +123,13 @@ class Torch:
         return lambda: backward(dy, x, w, None, s, p, d, False, zero, g, mask)[:2]
 
     def attention_rnn(self, row, which, *operands):
+        return self.network(attention_peers.torch_network(self.torch, row.window), which, operands)
+
+    def gated_rnn(self, row, which, *operands):
+        return self.network(gated_peers.torch_network(self.torch), which, operands)
+
+    def network(self, network, which, operands):
         *operands, grad_h = map(self.torch.from_numpy, operands)
-        network = attention_peers.torch_network(self.torch, row.window)
         if which == "forward":
             return lambda: network(*operands)
 
@@ -147,7 +170,12 @@ class Jax:
         return self.compiled(lambda x, w, dy: jax.vjp(conv, x, w)[1](dy), x, w, dy)
 
     def attention_rnn(self, row, which, *operands):
-        network = attention_peers.jax_network(self.jax, row.window)
+        return self.network(attention_peers.jax_network(self.jax, row.window), which, operands)
+
+    def gated_rnn(self, row, which, *operands):
+        return self.network(gated_peers.jax_network(self.jax), which, operands)
+
+    def network(self, network, which, operands):
         if which == "forward":
             return self.compiled(network, *operands[:4])
         return self.compiled(lambda *a: self.jax.vjp(network, *a[:4])[1](a[4]), *operands)
@@ -202,11 +230,29 @@ class Onnxruntime:
         return lambda: session.run(None, {"x": x})[0]
 
 
+class Numba:
+    """The gated RNN alone; its products are those of SciPy's and NumPy's BLAS."""
+
+    def __init__(self, threads):
+        import numba
+        import threadpoolctl
+
+        self.limits = threadpoolctl.threadpool_limits(threads)
+        self.numba = numba
+
+    def gated_rnn(self, row, which, *operands):
+        forward, bptt = gated_peers.numba_network(self.numba)
+        if which == "forward":
+            return lambda: forward(*operands[:4])
+        return lambda: bptt(*operands)
+
+
 PEERS = {
     "fastconv": Fastconv,
     "reference": Reference,
     "torch": Torch,
     "jax": Jax,
+    "numba": Numba,
     "onnxruntime": Onnxruntime,
 }
 

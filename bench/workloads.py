@@ -96,6 +96,37 @@ class AttentionRNN:
         return 2 * self.n**2 * states * (1.5 if which == "forward" else 4.5)
 
 
+@dataclass(frozen=True)
+class GatedRNN:
+    """A whole sequence: h, or the gradients of x, w_c, w_h, w_x from that of every h, the forward
+    pass included: three times its operations."""
+
+    name: str
+    steps: int
+    batch: int
+    n: int
+    m: int
+
+    kind: ClassVar[str] = "gated_rnn"
+    passes: ClassVar[tuple[str, ...]] = ("forward", "bptt")
+
+    def operands(self, dtype):
+        """x, w_c, w_h, w_x, grad_h"""
+        random = np.random.default_rng(zlib.crc32(self.name.encode()))
+        T, B, n, m = self.steps, self.batch, self.n, self.m
+        operands = [
+            random.standard_normal(shape)
+            for shape in ((T, B, n), (m, n), (m, m), (m, n), (T, B, m))
+        ]
+        for w in operands[1:4]:
+            w /= w.shape[1] ** 0.5
+        return [operand.astype(dtype) for operand in operands]
+
+    def flops(self, which):
+        once = 2 * self.steps * self.batch * self.m * (2 * self.n + self.m)
+        return once if which == "forward" else 3 * once
+
+
 # fmt: off
 CONV = [
     # name                        input              weight               stride, padding, ...
@@ -133,6 +164,16 @@ ATTENTION_RNN = [
     AttentionRNN("inf.b1",       1000, 1,  64,  None, True),
     AttentionRNN("inf.b32",      500,  32, 128, None, True),
 ]
+
+GATED_RNN = [
+    # name                 T     B   n    m
+    GatedRNN("stream.64",  100,  1,  64,  64),
+    GatedRNN("small.b32",  100,  32, 64,  64),
+    GatedRNN("mid.b32",    100,  32, 256, 256),
+    GatedRNN("long.b1",    1000, 1,  256, 256),
+    GatedRNN("large.b16",  200,  16, 512, 512),
+    GatedRNN("xl.b64",     100,  64, 128, 1024),
+]
 # fmt: on
 
-ROWS = {row.name: row for row in [*CONV, *ATTENTION_RNN]}
+ROWS = {row.name: row for row in [*CONV, *ATTENTION_RNN, *GATED_RNN]}
