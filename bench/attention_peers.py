@@ -1,8 +1,9 @@
-"""AttentionRNN as users of other libraries write it: the equation, step by step.
+"""AttentionRNN as a careful user of another library writes it; gradients by the library itself.
 
-Separate matrices and a window of k: a buffer of the last k states moves along, and each step is
-three batched products over the k + 1 states in it. An infinite window: a buffer of all T states,
-those still to come masked out. Gradients by the library's automatic differentiation.
+Separate matrices: a buffer of the last k states moves along, and each step is three batched
+products over the k + 1 states in it. Shared matrices: a state's score and value are computed once
+and kept in the buffer in its place; with an infinite window that has room for all T states, those
+still to come masked out.
 """
 
 
@@ -10,50 +11,70 @@ def jax_network(jax, window):
     """x, w_q, w_k, w_v -> h, for jax.jit."""
     jnp = jax.numpy
 
-    def attend(states, w_q, w_k, w_v, mask):
-        """states (k + 1, B, n) -> h (B, n)"""
-        one = "ibm,nm->ibn" if w_q.ndim == 2 else "ibm,inm->ibn"
-        q, k, v = (jnp.einsum(one, states, w) for w in (w_q, w_k, w_v))
-        scores = jnp.sum(q * k, axis=-1)
-        a = jax.nn.softmax(scores if mask is None else jnp.where(mask, scores, -jnp.inf), axis=0)
-        return jnp.sum(a[..., None] * v, axis=0)
+    def products(s, w_q, w_k, w_v):
+        """Scores (..., B) and values (..., B, n) of states s (..., B, n)."""
+        q, k, v = (s @ jnp.swapaxes(w, -1, -2) for w in (w_q, w_k, w_v))
+        return jnp.sum(q * k, axis=-1), v
 
-    def finite(x, w_q, w_k, w_v):
+    def mixture(scores, values):
+        a = jax.nn.softmax(scores, axis=0)
+        return jnp.sum(a[..., None] * values, axis=0)
+
+    def separate(x, *weights):
         def step(before, x_t):  # before: (k, B, n), newest first
             states = jnp.concatenate([x_t[None], before])
-            h = attend(states, w_q, w_k, w_v, None)
+            h = mixture(*products(states, *weights))
             return jnp.concatenate([h[None], before[:-1]]), h
 
         return jax.lax.scan(step, jnp.zeros((window, *x.shape[1:]), x.dtype), x)[1]
 
-    def infinite(x, w_q, w_k, w_v):
-        steps = len(x)
+    def shared(x, *weights):
+        # The buffer: scores (k, B), values (k, B, n). Slot t % k is that of step t; zeros before
+        # the start take part with score 0, but where the window is infinite they are masked out.
+        slots = len(x) if window is None else window
+        start = 0.0 if window is not None else -jnp.inf
+        scores = jnp.full((slots, x.shape[1]), start, x.dtype)
+        values = jnp.zeros((slots, *x.shape[1:]), x.dtype)
 
-        def step(before, t_and_x):  # before: (T, B, n), oldest first
-            t, x_t = t_and_x
-            states = jnp.concatenate([x_t[None], before])
-            mask = (jnp.arange(steps + 1) <= t)[:, None]
-            h = attend(states, w_q, w_k, w_v, mask)
-            return before.at[t].set(h), h
+        def step(before, now):
+            (t, w_x, v_x), (scores, values) = now, before
+            h = mixture(jnp.concatenate([w_x[None], scores]), jnp.concatenate([v_x[None], values]))
+            w_h, v_h = products(h, *weights)
+            return (scores.at[t % slots].set(w_h), values.at[t % slots].set(v_h)), h
 
-        return jax.lax.scan(step, jnp.zeros_like(x), (jnp.arange(steps), x))[1]
+        of_x = products(x, *weights)
+        return jax.lax.scan(step, (scores, values), (jnp.arange(len(x)), *of_x))[1]
 
-    return infinite if window is None else finite
+    return lambda x, *weights: (shared if weights[0].ndim == 2 else separate)(x, *weights)
 
 
 def torch_network(torch, window):
     """x, w_q, w_k, w_v -> h"""
 
-    def network(x, w_q, w_k, w_v):
-        before = [] if window is None else [torch.zeros_like(x[0])] * window  # newest first
-        result = []
+    def products(s, w_q, w_k, w_v):
+        q, k, v = (s @ w.mT for w in (w_q, w_k, w_v))
+        return (q * k).sum(-1), v
+
+    def mixture(scores, values):
+        return (torch.softmax(scores, dim=0)[..., None] * values).sum(0)
+
+    def separate(x, *weights):
+        before, result = [torch.zeros_like(x[0])] * window, []  # newest first
         for x_t in x:
-            states = torch.stack([x_t, *before])
-            q, k, v = (states @ w.mT for w in (w_q, w_k, w_v))
-            a = torch.softmax((q * k).sum(-1), dim=0)
-            h = (a[..., None] * v).sum(0)
+            h = mixture(*products(torch.stack([x_t, *before]), *weights))
             result.append(h)
             before = [h, *before][:window]
         return torch.stack(result)
 
-    return network
+    def shared(x, *weights):
+        zero = torch.zeros_like(x[0])
+        scores, values = [[] if window is None else [z] * window for z in (zero[:, 0], zero)]
+        result = []
+        for w_x, v_x in zip(*products(x, *weights), strict=True):
+            h = mixture(torch.stack([w_x, *scores]), torch.stack([v_x, *values]))
+            result.append(h)
+            w_h, v_h = products(h, *weights)
+            scores, values = [w_h, *scores][:window], [v_h, *values][:window]
+        return torch.stack(result)
+
+    return lambda x, *weights: (shared if weights[0].ndim == 2 else separate)(x, *weights)
