@@ -76,13 +76,15 @@ static inline fc_domain fc_domain_of(const fc_gated_rnn *net, const fc_kernels *
     return d;
 }
 
-/* How many threads are worth starting for `products` times the forward pass's operations. A
- * step's share of states must be 50 kflop, 1 us: a barrier takes 0.2. */
+/* How many threads are worth starting for `products` times the forward pass's operations. Where
+ * another process keeps a core busy, who waits for the member on it waits for a time slice, some
+ * milliseconds: a member's share must be 200 Mflop, 2 ms, and a step's share of states 1 Mflop. */
 static inline int fc_gated_threads(const fc_gated_rnn *net, int threads, double products)
 {
     const double m = (double)net->states, n = (double)net->inputs, b = (double)net->batch;
-    threads = fc_useful_threads(threads, products * 2 * (double)net->steps * b * m * (2 * n + m));
-    while (threads > 1 && !fc_by_sequences(net, threads) && 2 * b * m * m < 50e3 * threads)
+    const double most = products * 2 * (double)net->steps * b * m * (2 * n + m) / 200e6;
+    threads = most < 2 ? 1 : most < threads ? (int)most : threads;
+    while (threads > 1 && !fc_by_sequences(net, threads) && 2 * b * m * m < 1e6 * threads)
         threads--;
     return threads;
 }

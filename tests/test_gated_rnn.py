@@ -63,8 +63,8 @@ def test_same_bits_for_any_batch(case, isa, dtype):
 @pytest.mark.parametrize(
     "case",
     [
-        Case(40, 3, 30, 200),  # large enough for two threads by states,
-        Case(40, 70, 30, 50, lengths=True),  # and by sequences
+        Case(100, 10, 30, 450, lengths=True),  # large enough for two threads by states,
+        Case(50, 50, 30, 300, lengths=True),  # and by sequences
         Case(1200, 2, 3, 20),
     ],
     ids=str,
