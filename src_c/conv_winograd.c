@@ -317,19 +317,33 @@ static int finish(const call *c, const scratch *s, const fc_strip *at, int64_t g
     const plan *p = c->p;
     const fc_line *x = &p->strips.x, *y = &p->strips.y;
     const int64_t lanes = p->lanes, across = p->strips.width;
-    p->kernels->winograd(&(fc_winograd){
+    const void *bias = c->bias ? c->bias + (group * p->blocks * p->block + filter) * p->size : NULL;
+    const fc_winograd along_x = {
         .kind = x->taps > 1 ? FC_WINOGRAD_OUTPUT : FC_WINOGRAD_COPY, .length = (int)x->tile,
         .rows = y->points, .items = at->tiles,
         .from = products, .from_row = x->points * p->m_point, .from_point = p->m_point,
         .from_item = c->m_tile,
         .to = s->rows, .to_row = across * lanes, .to_point = x->spread * lanes,
-        .to_item = c->column});
-    const int finite = p->kernels->winograd(&(fc_winograd){
-        .kind = y->taps > 1 ? FC_WINOGRAD_OUTPUT : FC_WINOGRAD_COPY, .length = (int)y->tile,
-        .rows = 1, .items = at->width,
+        .to_item = c->column};
+    fc_winograd along_y = {
+        .kind = FC_WINOGRAD_OUTPUT, .length = (int)y->tile, .rows = 1, .items = at->width,
         .from = s->rows, .from_point = across * lanes, .from_item = c->lane,
-        .to = s->stage, .to_point = at->width * lanes, .to_item = c->lane,
-        .bias = c->bias ? c->bias + (group * p->blocks * p->block + filter) * p->size : NULL});
+        .to = s->stage, .to_point = at->width * lanes, .to_item = c->lane, .bias = bias};
+    int finite;
+    if (y->taps == 1) {
+        fc_winograd only = along_x;
+        only.to = s->stage;
+        only.bias = bias;
+        finite = p->kernels->winograd(&only);
+    } else if (x->taps == 1) {   /* a tile is a column */
+        along_y.from = products;
+        along_y.from_point = p->m_point;
+        along_y.from_item = c->m_tile;
+        finite = p->kernels->winograd(&along_y);
+    } else {
+        p->kernels->winograd(&along_x);
+        finite = p->kernels->winograd(&along_y);
+    }
     store(c, s, at, group, filter, depth);
     return finite;
 }

@@ -89,7 +89,7 @@ int64_t fc_tiled_stage_bytes(const fc_tiled *t)
 
 int64_t fc_tiled_rows_bytes(const fc_tiled *t)
 {
-    return t->strips->y.points * t->strips->width * t->lanes * t->size;
+    return (t->strips->y.points * t->strips->width + t->lanes) * t->lanes * t->size;
 }
 
 /* The cells of rows [top, bottom) and columns [left, right) of a plane, of `rows` channels, to
@@ -127,8 +127,9 @@ static void transform(const fc_tiled *t, int64_t group, int64_t vector, int64_t 
     const char *plane = t->array + (at.image * t->image + group * t->group
                                     + vector * t->lanes * t->plane
                                     + depth * t->cells[1] * t->cells[2]) * t->size;
-    stage_cells(t, plane, fc_least(t->lanes, t->channels - vector * t->lanes), top, bottom, left,
-                right, stage);
+    const int64_t channels = fc_least(t->lanes, t->channels - vector * t->lanes);
+    if (y->taps > 1)
+        stage_cells(t, plane, channels, top, bottom, left, right, stage);
     const int64_t before = fc_least(fc_most(left - from, 0), across);
     const int64_t behind = fc_most(fc_least(right - from, across), before);
     for (int64_t i = 0; i < y->points; i++) {
@@ -136,21 +137,31 @@ static void transform(const fc_tiled *t, int64_t group, int64_t vector, int64_t 
         memset(rows + (i * across + behind) * vec_bytes, 0,
                (size_t)((across - behind) * vec_bytes));
     }
+    /* Do rows at their points lie as V does? */
+    const int one_pass = x->taps == 1 && y->taps > 1 && behind - before == across;
     for (int64_t i = 0; i < count; i++) {
         const int64_t below = t->first_y + fc_line_start(y, at.row + i) - top;
-        t->kernels->winograd(&(fc_winograd){
-            .kind = y->taps > 1 ? t->kind : FC_WINOGRAD_COPY, .length = (int)reach(t, y),
-            .rows = 1, .items = right - left,
+        char *strip_v = v + i * t->strip * t->size;
+        if (y->taps == 1) {   /* the row itself, and zeros behind it again */
+            stage_cells(t, plane, channels, top + below, top + below + 1, left, right,
+                        rows + before * vec_bytes);
+            memset(rows + behind * vec_bytes, 0, (size_t)((across - behind) * vec_bytes));
+        } else t->kernels->winograd(&(fc_winograd){
+            .kind = t->kind, .length = (int)reach(t, y), .rows = 1, .items = right - left,
             .from = stage + below * (right - left) * vec_bytes,
             .from_point = y->spread * (right - left) * t->lanes, .from_item = t->lane,
-            .to = rows + before * vec_bytes, .to_point = across * t->lanes, .to_item = t->lane});
+            .to = one_pass ? strip_v : rows + before * vec_bytes,
+            .to_point = one_pass ? t->point : across * t->lanes,
+            .to_item = one_pass ? t->slot : t->lane});
+        if (one_pass)
+            continue;
         t->kernels->winograd(&(fc_winograd){
             .kind = x->taps > 1 ? t->kind : FC_WINOGRAD_COPY, .length = (int)reach(t, x),
             .rows = y->points, .items = t->whole ? t->strips->segment : at.tiles,
             .from = rows, .from_row = across * t->lanes, .from_point = x->spread * t->lanes,
             .from_item = t->column,
-            .to = v + i * t->strip * t->size,
-            .to_row = x->points * t->point, .to_point = t->point, .to_item = t->slot});
+            .to = strip_v, .to_row = x->points * t->point, .to_point = t->point,
+            .to_item = t->slot});
     }
 }
 
