@@ -11,6 +11,8 @@
 #include "conv_winograd.h"
 #include "conv_winograd_tiles.h"
 
+enum { FEWEST_CHANNELS = 4 };   /* of a group */
+
 /* Per operation on one vector, for vectors of 16, 32 and 64 bytes; the last two of each algorithm
  * per group and per call. */
 typedef struct {
@@ -143,11 +145,15 @@ static int grad_input_pays(const fc_conv *conv)
 
 int fc_conv_algorithm(const fc_conv *conv, int pass, int prepared)
 {
-    if (conv->algorithm == FC_DIRECT || conv->batch == 0
-        || !(pass == FC_GRAD_INPUT ? fc_winograd_grad_input_fits(conv) : fc_winograd_fits(conv)))
+    if (conv->algorithm == FC_DIRECT || conv->batch == 0)
+        return FC_DIRECT;
+    if (!(pass == FC_GRAD_INPUT ? fc_winograd_grad_input_fits(conv) : fc_winograd_fits(conv)))
         return FC_DIRECT;
     if (conv->algorithm == FC_WINOGRAD)
         return FC_WINOGRAD;
+    /* Few channels have no lanes to fill; tiny calls should not have to ask. */
+    if (fc_least(conv->in_channels, conv->out_channels) < FEWEST_CHANNELS * conv->groups)
+        return FC_DIRECT;
     return (pass == FC_GRAD_INPUT ? grad_input_pays(conv) : forward_pays(conv, prepared))
            ? FC_WINOGRAD : FC_DIRECT;
 }
