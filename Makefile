@@ -1,7 +1,7 @@
 # Each target does its own set-up in .venv, from a bare checkout with Python >= 3.11 and a C
 # compiler, and repeats it only where something it stands on has changed.
 #
-#   make demo        a small network learns handwritten digits (examples/digits.py)
+#   make demo        networks learn handwritten digits, and the order of symbols (examples/)
 #   make test        the test suite;  make test ARGS="-k depthwise -x"
 #   make sanitize    the suite under AddressSanitizer and UndefinedBehaviorSanitizer
 #   make check-dist  sdist -> wheel -> empty environment -> the suite from the sdist
@@ -27,6 +27,7 @@ python_files := $(wildcard fastconv/*.py fastconv/*.pyi fastconv/*/*.py)
 
 demo: $(venv)/installed $(venv)/extra-demo
 	$(bin)/python examples/digits.py $(ARGS)
+	$(bin)/python examples/temporal_order.py
 
 test: $(venv)/installed $(venv)/extra-test
 	$(bin)/pytest $(ARGS)
