@@ -11,10 +11,7 @@
 #include "conv_winograd.h"
 #include "conv_winograd_tiles.h"
 
-enum {
-    AUTO_MAY_CHOOSE = 0,    /* FC_AUTO is FC_DIRECT until the whole suite has passed with 1 */
-    FEWEST_CHANNELS = 4,    /* of a group */
-};
+enum { FEWEST_CHANNELS = 4 };   /* of a group */
 
 /* Per operation on one vector, for vectors of 16, 32 and 64 bytes; the last two of each algorithm
  * per group and per call. */
@@ -154,8 +151,6 @@ int fc_conv_algorithm(const fc_conv *conv, int pass, int prepared)
         return FC_DIRECT;
     if (conv->algorithm == FC_WINOGRAD)
         return FC_WINOGRAD;
-    if (!AUTO_MAY_CHOOSE)
-        return FC_DIRECT;
     /* Few channels have no lanes to fill; tiny calls should not have to ask. */
     if (fc_least(conv->in_channels, conv->out_channels) < FEWEST_CHANNELS * conv->groups)
         return FC_DIRECT;
