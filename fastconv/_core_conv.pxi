@@ -311,7 +311,7 @@ cdef bint read_weight(fc_conv *conv, int rank, cnp.ndarray w, object stride, obj
     if not read_int(groups, 1, &conv.groups):
         return False
     conv.out_channels = shape[0]
-    if shape[1] >= AXIS_LIMIT or shape[0] % conv.groups != 0:
+    if <double>shape[1] * conv.groups > BYTES_LIMIT or shape[0] % conv.groups != 0:
         return False
     conv.in_channels = shape[1] * conv.groups
     for axis in range(3):
