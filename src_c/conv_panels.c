@@ -3,7 +3,7 @@
  * A panel is the operand B of one product: for `width` neighbouring pixels (counted on over
  * rows, axes and images) the source cell of every tap and channel, gathered once and shared by
  * all rows. Stride, dilation and padding are settled while gathering; the weights are read in
- * place. Each output is written once.
+ * place. Each output is written once for each block of channels (BLOCK).
  *
  *     panel (entries, channels, width)    A_t[row, c] = weight(row, c, tap t)    C (rows, width)
  *
