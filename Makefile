@@ -37,6 +37,7 @@ bench: $(venv)/installed $(venv)/extra-bench
 
 lint: $(venv)/installed $(venv)/extra-lint
 	$(bin)/ruff check .
+	$(bin)/ruff format --check --quiet .
 	$(bin)/mypy
 
 format: $(venv)/extra-lint

@@ -1,8 +1,10 @@
 """Problems of the gated RNN for the tests: operands of every shape, and how to compare."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+from tolerance import assert_each_close, assert_each_same
 
 from fastconv import reference
 
@@ -59,15 +61,5 @@ class Problem:
         return [h, *grads]
 
 
-def assert_results(got, want, *, ulps=50):
-    """Every result within so many eps of the largest number of its kind, or of the size of its
-    terms, 1, where they cancel."""
-    for name, a, b in zip(NAMES, got, want, strict=True):
-        assert a.shape == b.shape, f"{name}: shape {a.shape}, expected {b.shape}"
-        allowed = ulps * np.finfo(a.dtype).eps * max(1.0, np.abs(b).max(initial=0))
-        np.testing.assert_allclose(a, b, rtol=0, atol=allowed, err_msg=name)
-
-
-def assert_same_bits(got, want):
-    for name, a, b in zip(NAMES, got, want, strict=True):
-        np.testing.assert_array_equal(a, b, err_msg=name, strict=True)
+assert_results = partial(assert_each_close, names=NAMES, ulps=50)
+assert_same_bits = partial(assert_each_same, names=NAMES)

@@ -6,9 +6,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 from attention_cases import Case, Problem, assert_results, assert_same_bits
+from every_isa import every_isa_with_fma
 
 import fastconv as fc
-from fastconv import _core, reference
+from fastconv import reference
 
 CASES = [
     # Sizes from 1 to past the register tile, windows from 0 to past the sequence.
@@ -76,13 +77,10 @@ def test_same_bits_for_any_threads_and_isa(case, dtype):
     """On every instruction set with fused multiply-adds, that is all but the base line."""
     problem = Problem(case, dtype)
     results = []
-    before = _core.isa()
-    for isa in [name for name in _core.isa_names() if name != "baseline"]:
-        _core.select_isa(isa)
+    for _ in every_isa_with_fma():
         for threads in (1, 2):
             with fc.num_threads(threads):
                 results.append([*problem.backward(fc), problem.forward(fc)])
-    _core.select_isa(before)
     for result in results[1:]:
         assert_same_bits(result[:7], results[0][:7])
         np.testing.assert_array_equal(result[7], results[0][7])

@@ -1,11 +1,13 @@
 """The same bits for every number of threads, every batch, every instruction set with FMA."""
 
+import itertools
+
 import numpy as np
 import pytest
 from conv_cases import LONG, NAMED, Geometry, function, problem
+from every_isa import every_isa_with_fma
 
 import fastconv as fc
-from fastconv import _core
 
 # Work enough for several threads, along every axis that it could be divided by.
 LARGE = [
@@ -67,18 +69,12 @@ def test_batch(geometry, isa, dtype):
             assert whole[i].tobytes() == one.tobytes() == bare.tobytes()
 
 
-@pytest.mark.skipif(not {"avx2", "avx512"} <= set(_core.isa_names()), reason="needs both")
 @pytest.mark.parametrize("geometry", LARGE + NAMED + LONG, ids=str)
 def test_instruction_sets_with_fma(geometry, dtype):
     p = problem(geometry, dtype)
-    before = _core.isa()
-    try:
-        _core.select_isa("avx2")
-        narrow = results(p, "direct")
-        _core.select_isa("avx512")
-        assert_same_bits(narrow, results(p, "direct"), "avx2 and avx512")
-    finally:
-        _core.select_isa(before)
+    every = {isa: results(p, "direct") for isa in every_isa_with_fma()}
+    for one, other in itertools.pairwise(every):
+        assert_same_bits(every[one], every[other], f"{one} and {other}")
 
 
 @pytest.mark.parametrize("geometry", LARGE[:5] + LONG[:4], ids=str)

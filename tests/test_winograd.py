@@ -5,10 +5,11 @@ import pickle
 import numpy as np
 import pytest
 from conv_cases import FAST_ALGORITHM_EPS, Geometry, function, problem
+from every_isa import every_isa, every_isa_with_fma
 from tolerance import assert_close, assert_same_nonfinite
 
 import fastconv as fc
-from fastconv import _core, reference
+from fastconv import reference
 
 # The reference says so when it computes with infinities.
 pytestmark = pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
@@ -112,14 +113,7 @@ def test_same_bits_in_every_batch(run, isa):
 
 
 def test_same_bits_on_every_isa_with_fma(run):
-    before, results = _core.isa(), []
-    try:
-        for name in _core.isa_names():
-            if name != "baseline":
-                _core.select_isa(name)
-                results.append(run()[:3])
-    finally:
-        _core.select_isa(before)
+    results = [run()[:3] for _ in every_isa_with_fma()]
     assert all(result == results[0] for result in results)
 
 
@@ -139,13 +133,8 @@ def test_prepared_has_the_bits_of_the_plain_call(geometry, isa, dtype):
 def test_prepared_on_one_isa_serves_another(dtype):
     case = problem(GEOMETRIES[3], dtype)
     prepared = fc.prepare_conv(case.w, case.b, padding=1, algorithm="winograd")
-    before = _core.isa()
-    try:
-        for name in _core.isa_names():
-            _core.select_isa(name)
-            assert_close(prepared(case.x), **case.forward, floor=FAST_ALGORITHM_EPS)
-    finally:
-        _core.select_isa(before)
+    for _ in every_isa():
+        assert_close(prepared(case.x), **case.forward, floor=FAST_ALGORITHM_EPS)
 
 
 def test_prepared_takes_images_of_any_size_and_dtype():

@@ -32,3 +32,18 @@ def assert_same_nonfinite(got, want, what=""):
             f"{what}: {name} differs at {len(differ)} places, first {tuple(differ[0])}: "
             f"got {got[tuple(differ[0])]}, expected {want[tuple(differ[0])]}"
         )
+
+
+def assert_each_close(got, want, names, *, ulps):
+    """Every result within so many eps of the largest number of its kind, or of the size of its
+    terms, 1, where they cancel (a gradient of a softmax does)."""
+    for name, a, b in zip(names, got, want, strict=True):
+        assert a.shape == b.shape, f"{name}: shape {a.shape}, expected {b.shape}"
+        allowed = ulps * np.finfo(a.dtype).eps * max(1.0, np.abs(b).max(initial=0))
+        np.testing.assert_allclose(a, b, rtol=0, atol=allowed, err_msg=name)
+
+
+def assert_each_same(got, want, names):
+    """Every result the same, in dtype, shape and bits (but for the sign of a zero)."""
+    for name, a, b in zip(names, got, want, strict=True):
+        np.testing.assert_array_equal(a, b, err_msg=name, strict=True)

@@ -31,8 +31,9 @@ class Tape(NamedTuple):
     unbatched: bool
 
 
-def attention_rnn(x, w_q, w_k, w_v, h0=None, *, window=None, lengths=None, batch_first=False,
-                  return_tape=False):
+def attention_rnn(
+    x, w_q, w_k, w_v, h0=None, *, window=None, lengths=None, batch_first=False, return_tape=False
+):
     x, w_q, w_k, w_v = (np.asarray(array) for array in (x, w_q, w_k, w_v))
     unbatched = x.ndim == 2
     x = x[:, None] if unbatched else np.swapaxes(x, 0, 1) if batch_first else x
