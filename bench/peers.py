@@ -4,11 +4,12 @@ A peer is a class with one method for each kind of row that it can do:
 
     conv(row, which, *operands) -> a function without arguments that does the row's work once,
                                    all of it, and returns the results (one array, or several);
-                                   None where the peer has no such pass
+                                   None where the peer cannot do it
+    arrays(results)             -> the same as NumPy arrays, where np.asarray would not do
 
 What such a function does is the whole call as a user of that library writes it; what the user
 would do once beforehand (compiling, moving operands into the library's own arrays) is done here.
-`serve` is the process in which a peer lives.
+The inference engines are in engines.py. `serve` is the process in which a peer lives.
 """
 
 import os
@@ -16,6 +17,8 @@ import time
 
 import attention_peers
 import gated_peers
+import numpy as np
+from engines import Mnn, Ncnn, Onnxruntime, Openvino
 
 SAMPLE_SECONDS = 0.02  # each sample's work lasts at least so long
 
@@ -187,49 +190,6 @@ class Jax:
         return lambda: jax.block_until_ready(function(*operands))
 
 
-class Onnxruntime:
-    """Weights are constants of the model, prepared when the session is made."""
-
-    def __init__(self, threads):
-        import onnxruntime
-
-        self.ort = onnxruntime
-        self.options = onnxruntime.SessionOptions()
-        self.options.intra_op_num_threads = threads
-        self.options.inter_op_num_threads = 1
-
-    def conv(self, row, which, x, w, dy):
-        if which != "prepared":
-            return None
-        from onnx import helper, numpy_helper
-
-        number = helper.np_dtype_to_tensor_dtype(x.dtype)
-        node = helper.make_node(
-            "Conv",
-            ["x", "w"],
-            ["y"],
-            group=row.groups,
-            strides=[row.stride] * row.rank,
-            pads=[row.padding] * 2 * row.rank,
-            dilations=[row.dilation] * row.rank,
-        )
-        graph = helper.make_graph(
-            [node],
-            row.name,
-            [helper.make_tensor_value_info("x", number, x.shape)],
-            [helper.make_tensor_value_info("y", number, dy.shape)],
-            [numpy_helper.from_array(w, "w")],
-        )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-        try:
-            session = self.ort.InferenceSession(
-                model.SerializeToString(), self.options, providers=["CPUExecutionProvider"]
-            )
-        except self.ort.capi.onnxruntime_pybind11_state.NotImplemented:  # float64 has no kernel
-            return None
-        return lambda: session.run(None, {"x": x})[0]
-
-
 class Numba:
     """The gated RNN alone; its products are those of SciPy's and NumPy's BLAS."""
 
@@ -254,16 +214,29 @@ PEERS = {
     "jax": Jax,
     "numba": Numba,
     "onnxruntime": Onnxruntime,
+    "openvino": Openvino,
+    "ncnn": Ncnn,
+    "mnn": Mnn,
 }
 
 
 def serve(connection, peer, threads):
-    """Answer requests until the other end closes: a method of Worker and its arguments."""
-    worker = Worker(peer, threads)
+    """Answer requests until the other end closes: a method of Worker and its arguments.
+
+    The first answer, unasked, is the name of the package that is missing, or None.
+    """
+    os.dup2(2, 1)  # the table is the parent's: what an engine says goes where errors go
+    try:
+        worker = Worker(peer, threads)
+    except ModuleNotFoundError as error:
+        connection.send(error.name)
+        return
+    connection.send(None)
     while True:
         try:
             method, *arguments = connection.recv()
         except EOFError:
+            worker.call = None  # before its peer
             return
         connection.send(getattr(worker, method)(*arguments))
 
@@ -301,7 +274,9 @@ class Worker:
 
     def results(self):
         """What the row computes, as NumPy arrays."""
-        return _arrays(self.call())
+        results = self.call()
+        arrays = getattr(self.peer, "arrays", _arrays)
+        return arrays(results)
 
     def exact(self, row, which):
         """The same by our direct algorithm in float64."""
@@ -319,6 +294,4 @@ class Worker:
 
 
 def _arrays(results):
-    import numpy as np
-
     return [np.asarray(a) for a in (results if isinstance(results, list | tuple) else [results])]

@@ -1,8 +1,9 @@
 """What is measured: named rows, each with its operands and the operations they cost.
 
-A row has a `kind` (which function of peers.py knows how to call it), `passes`, `operands(dtype)`
-and `flops(pass)`. Operations are counted as the plain sum of products would need them, taps in
-the padding included, whatever an algorithm saves.
+A row has a `kind` (which function of peers.py knows how to call it), `passes`, `operands(dtype)`,
+the last of which is the gradient of the result and as large as that, `flops(pass)` and
+`traffic(pass, itemsize)`. Operations are counted as the plain sum of products would need them,
+taps in the padding included, whatever an algorithm saves.
 """
 
 import math
@@ -13,8 +14,17 @@ from typing import ClassVar
 import numpy as np
 
 
+class Row:
+    def traffic(self, which, itemsize):
+        """Bytes that every algorithm must read and write: operands and results, once."""
+        *given, result = (itemsize * math.prod(shape) for shape in self.shapes)
+        if which in ("forward", "prepared"):
+            return sum(given), result
+        return sum(given) + result, sum(given)
+
+
 @dataclass(frozen=True)
-class Conv:
+class Conv(Row):
     """One convolution: y = W x, or the gradients of x and W from dy. No bias.
 
     "prepared" is the forward pass with whatever depends on the weight alone done beforehand.
@@ -46,13 +56,14 @@ class Conv:
             ),
         )
 
+    @property
+    def shapes(self):
+        return self.input, self.weight, self.output
+
     def operands(self, dtype):
         """x, w, dy: the same numbers in every process."""
         random = np.random.default_rng(zlib.crc32(self.name.encode()))
-        return [
-            random.standard_normal(shape).astype(dtype)
-            for shape in (self.input, self.weight, self.output)
-        ]
+        return [random.standard_normal(shape).astype(dtype) for shape in self.shapes]
 
     def flops(self, which):
         once = 2 * math.prod(self.output) * math.prod(self.weight[1:])
@@ -60,7 +71,7 @@ class Conv:
 
 
 @dataclass(frozen=True)
-class AttentionRNN:
+class AttentionRNN(Row):
     """A whole sequence: h, or the gradients of x, w_q, w_k, w_v from that of every h, the
     forward pass included.
 
@@ -80,13 +91,16 @@ class AttentionRNN:
     kind: ClassVar[str] = "attention_rnn"
     passes: ClassVar[tuple[str, ...]] = ("forward", "bptt")
 
+    @property
+    def shapes(self):
+        sequence = (self.steps, self.batch, self.n)
+        matrices = (self.n, self.n) if self.shared else (self.window + 1, self.n, self.n)
+        return sequence, matrices, matrices, matrices, sequence
+
     def operands(self, dtype):
         """x, w_q, w_k, w_v, grad_h"""
         random = np.random.default_rng(zlib.crc32(self.name.encode()))
-        sequence = (self.steps, self.batch, self.n)
-        matrices = (self.n, self.n) if self.shared else (self.window + 1, self.n, self.n)
-        shapes = sequence, matrices, matrices, matrices, sequence
-        operands = [random.standard_normal(shape) for shape in shapes]
+        operands = [random.standard_normal(shape) for shape in self.shapes]
         for w in operands[1:4]:
             w /= 2 * self.n**0.5
         return [operand.astype(dtype) for operand in operands]
@@ -97,7 +111,7 @@ class AttentionRNN:
 
 
 @dataclass(frozen=True)
-class GatedRNN:
+class GatedRNN(Row):
     """A whole sequence: h, or the gradients of x, w_c, w_h, w_x from that of every h, the forward
     pass included: three times its operations."""
 
@@ -110,14 +124,15 @@ class GatedRNN:
     kind: ClassVar[str] = "gated_rnn"
     passes: ClassVar[tuple[str, ...]] = ("forward", "bptt")
 
+    @property
+    def shapes(self):
+        T, B, n, m = self.steps, self.batch, self.n, self.m
+        return (T, B, n), (m, n), (m, m), (m, n), (T, B, m)
+
     def operands(self, dtype):
         """x, w_c, w_h, w_x, grad_h"""
         random = np.random.default_rng(zlib.crc32(self.name.encode()))
-        T, B, n, m = self.steps, self.batch, self.n, self.m
-        operands = [
-            random.standard_normal(shape)
-            for shape in ((T, B, n), (m, n), (m, m), (m, n), (T, B, m))
-        ]
+        operands = [random.standard_normal(shape) for shape in self.shapes]
         for w in operands[1:4]:
             w /= w.shape[1] ** 0.5
         return [operand.astype(dtype) for operand in operands]
