@@ -11,7 +11,6 @@ from .attention_rnn import (
 )
 from .conv import (
     ConvGrads,
-    PreparedConv,
     conv1d,
     conv1d_backward,
     conv2d,
@@ -19,13 +18,14 @@ from .conv import (
     conv3d,
     conv3d_backward,
     conv_output_shape,
+)
+from .conv_transpose import (
     conv_transpose1d,
     conv_transpose1d_backward,
     conv_transpose2d,
     conv_transpose2d_backward,
     conv_transpose3d,
     conv_transpose3d_backward,
-    prepare_conv,
 )
 from .gated_rnn import (
     GatedRNNGrads,
@@ -35,6 +35,7 @@ from .gated_rnn import (
     gated_rnn_step,
 )
 from .gradient_flow import GradientFlow, clip_grad_norm, gradient_flow
+from .prepared_conv import PreparedConv, prepare_conv
 from .threads import get_num_threads, num_threads, set_num_threads, show_config
 
 __version__ = "0.1.0"
