@@ -2,6 +2,7 @@
 # compiler, and repeats it only where something it stands on has changed.
 #
 #   make demo        networks learn handwritten digits, and the order of symbols (examples/)
+#   make docs        the documentation, into build/docs/html
 #   make test        the test suite;  make test ARGS="-k depthwise -x"
 #   make sanitize    the suite under AddressSanitizer and UndefinedBehaviorSanitizer
 #   make check-dist  sdist -> wheel -> empty environment -> the suite from the sdist
@@ -20,9 +21,10 @@ bin := $(abspath $(venv))/bin
 built_from := pyproject.toml setup.py MANIFEST.in \
     $(wildcard src_c/* fastconv/*.pyx fastconv/*.pxi fastconv/*.pxd)
 doctests := --doctest-modules --pyargs fastconv
-python_files := $(wildcard fastconv/*.py fastconv/*.pyi fastconv/*/*.py)
+python_files := $(wildcard fastconv/*.py fastconv/*.pyi fastconv/*/*.py examples/*.py)
+docs_sources := $(wildcard docs/*.* docs/guide/* docs/api/*.rst docs/_*/* docs/scripts/*/*)
 
-.PHONY: demo test sanitize check-dist bench lint format clean FORCE
+.PHONY: demo docs test sanitize check-dist bench lint format clean FORCE
 .DELETE_ON_ERROR:
 
 demo: $(venv)/installed $(venv)/extra-demo
@@ -31,6 +33,11 @@ demo: $(venv)/installed $(venv)/extra-demo
 
 test: $(venv)/installed $(venv)/extra-test
 	$(bin)/pytest $(ARGS)
+
+# Pages that are scripts run when they have changed; -W: a warning is an error.
+docs: $(venv)/installed $(venv)/extra-docs
+	$(bin)/sphinx-build -q -W --keep-going -d build/docs/doctrees docs build/docs/html $(ARGS)
+	$(bin)/python docs/check_site.py build/docs/html
 
 bench: $(venv)/installed $(venv)/extra-bench
 	$(bin)/pytest bench/test_bench_*.py $(ARGS)
@@ -46,6 +53,7 @@ format: $(venv)/extra-lint
 
 clean:
 	rm -rf $(venv) build dist fastconv.egg-info fastconv/_core.c fastconv/_core*.so
+	rm -rf docs/mathematics docs/gallery docs/api/generated
 
 
 # .venv: one stamp for each thing that was put into it.
@@ -72,7 +80,7 @@ $(venv)/extra-%: pyproject.toml | $(venv)/created
 	$(bin)/pip install --quiet --requirement $@.txt
 	touch $@
 
-build/sdist/made: $(built_from) $(python_files) $(wildcard tests/*) README.md | $(venv)/extra-dist
+build/sdist/made: $(built_from) $(python_files) $(docs_sources) $(wildcard tests/*) README.md | $(venv)/extra-dist
 	rm -rf $(@D)
 	$(bin)/python -m build --sdist --outdir $(@D) . > /dev/null
 	touch $@

@@ -167,7 +167,7 @@ def conv3d(
 ) -> Array:
     """Convolve volumes: `conv2d` with three spatial axes.
 
-    `input` ([N,] C, depth, height, width), `weight` (F, C / groups, *kernel). Parameters, dtypes
+    `input` ([N,] C, depth, height, width), `weight` (F, C / groups, \\*kernel). Parameters, dtypes
     and errors are those of `conv2d`.
 
     Returns
@@ -342,16 +342,16 @@ def conv_output_shape(
     Parameters
     ----------
     input_shape : sequence of int
-        ([N,] C, *spatial).
+        ([N,] C, \\*spatial).
     weight_shape : sequence of int
-        (F, C / groups, *kernel): the number of spatial axes and of groups follows from it.
+        (F, C / groups, \\*kernel): the number of spatial axes and of groups follows from it.
     stride, padding, dilation
         As for `conv2d`.
 
     Returns
     -------
     tuple of int
-        ([N,] F, *spatial).
+        ([N,] F, \\*spatial).
 
     Raises
     ------

@@ -40,12 +40,12 @@ class GatedRNNGrads(NamedTuple):
 class GatedRNNTape:
     """What `gated_rnn` leaves behind for `gated_rnn_backward`.
 
-    The inputs, the states, the gates `c` and the candidates `u`: B (n + 3 m) numbers a step.
+    The inputs, the states, the gates ``c`` and the candidates ``u``: B (n + 3 m) numbers a step.
     All of it is the tape's own memory: operands and results may change.
 
     Attributes
     ----------
-    x : ndarray, shape (T, B, n), or (B, T, n) where `batch_first`
+    x : ndarray, shape (T, B, n), or (B, T, n) where ``batch_first``
     h, c, u : ndarray, shape (T, B, m), or (B, T, m)
     w_c, w_h, w_x : ndarray
     h0 : ndarray, shape (B, m), or None

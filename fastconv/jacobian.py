@@ -34,10 +34,10 @@ def conv(
 
     Parameters
     ----------
-    input : array_like, shape (C, *spatial)
+    input : array_like, shape (C, \\*spatial)
         One image; how many spatial axes it has follows from the weight. Dtypes as for
         `fastconv.conv2d`.
-    weight : array_like, shape (F, C / groups, *kernel)
+    weight : array_like, shape (F, C / groups, \\*kernel)
         The filters.
     stride, padding, dilation, groups
         As for `fastconv.conv2d`.
@@ -46,7 +46,7 @@ def conv(
 
     Returns
     -------
-    ndarray, shape (F, *output, *weight.shape) or (F, *output, *input.shape)
+    ndarray, shape (F, \\*output, \\*weight.shape) or (F, \\*output, \\*input.shape)
 
     Raises
     ------

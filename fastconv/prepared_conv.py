@@ -30,7 +30,7 @@ def prepare_conv(
     weight, bias, stride, padding, dilation, groups, algorithm
         As for `conv1d`, `conv2d` and `conv3d`; which of them follows from ``weight.ndim``.
     input_shape : sequence of int, optional
-        ([N,] C, *spatial): a hint for the choice of the algorithm, never a restriction.
+        ([N,] C, \\*spatial): a hint for the choice of the algorithm, never a restriction.
 
     Returns
     -------
