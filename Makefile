@@ -80,7 +80,7 @@ $(venv)/extra-%: pyproject.toml | $(venv)/created
 	$(bin)/pip install --quiet --requirement $@.txt
 	touch $@
 
-build/sdist/made: $(built_from) $(python_files) $(docs_sources) $(wildcard tests/*) README.md | $(venv)/extra-dist
+build/sdist/made: $(built_from) $(python_files) $(docs_sources) $(wildcard tests/* examples/*) README.md | $(venv)/extra-dist
 	rm -rf $(@D)
 	$(bin)/python -m build --sdist --outdir $(@D) . > /dev/null
 	touch $@
