@@ -40,6 +40,8 @@ def conv_algorithm(
     dilation: Any,
     groups: int,
     algorithm: str,
+    which: int = 0,
+    prepared: bool = True,
     /,
 ) -> str: ...
 def pack_winograd(

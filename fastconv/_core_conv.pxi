@@ -86,15 +86,17 @@ cdef inline void *aligned(cnp.ndarray packed) noexcept:
     return <void *>((<size_t>cnp.PyArray_DATA(packed) + 63) // 64 * 64)
 
 
-def conv_algorithm(int rank, input_shape, weight, stride, padding, dilation, groups, algorithm):
-    """The algorithm that a prepared convolution takes: the one that is named, or the cheapest for
-    images of that shape, of middle size where it is None."""
+def conv_algorithm(int rank, input_shape, weight, stride, padding, dilation, groups, algorithm,
+                   int which=FC_FORWARD, bint prepared=True):
+    """The algorithm that a convolution takes, prepared or not, or one of its gradients (`which`):
+    the one that is named, or the cheapest for images of that shape, of middle size where it is
+    None."""
     cdef fc_conv conv
     if not read_prepared(&conv, rank, input_shape, weight, stride, padding, dilation, groups):
         return "direct"
     if not read_algorithm(&conv, algorithm):
         return "direct"
-    return "winograd" if fc_conv_algorithm(&conv, FC_FORWARD, True) == FC_WINOGRAD else "direct"
+    return "winograd" if fc_conv_algorithm(&conv, which, prepared) == FC_WINOGRAD else "direct"
 
 
 def pack_winograd(int rank, weight, stride, padding, dilation, groups):
