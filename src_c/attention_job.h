@@ -62,11 +62,10 @@ static inline int64_t fc_panel_width(const fc_kernels *kn, int64_t m, int64_t n)
     return whole < widest ? whole : widest;
 }
 
-/* A matrix (taps * k, cols) in panels: each [taps][k][width]. */
+/* A matrix (k, cols) in panels: each [k][width]. */
 typedef struct {
     void *at;
-    int64_t taps, k, cols, width;
-    const int64_t *tap;       /* (taps): t * k * width */
+    int64_t k, cols, width;
     int triangle;             /* upper triangular: row p is 0 before column p */
 } fc_panels;
 
@@ -75,40 +74,73 @@ static inline int64_t fc_panels_length(int64_t rows, int64_t cols, int64_t width
     return rows * fc_round_up(cols, width);
 }
 
-/* C (m, cols) (+)= A B; A_t[i, p] = a[a_row[i] + a_tap[t] + p]. */
-static inline void fc_multiply(const fc_attention_sizes *s, int64_t m, const void *a,
-                               const int64_t *a_row, const int64_t *a_tap, int64_t taps,
-                               const fc_panels *b, void *c, int64_t c_row, int accumulate)
+/* C (m, cols) (+)= A B of those panels that hold columns begin .. end - 1; A[i, p] = a[a_row[i] + p]. */
+static inline void fc_multiply_columns(const fc_attention_sizes *s, int64_t m, const void *a,
+                                       const int64_t *a_row, const fc_panels *b, int64_t begin,
+                                       int64_t end, void *c, int64_t c_row)
 {
-    for (int64_t j = 0; j < b->cols; j += b->width) {
-        const int64_t end = j + b->width < b->cols ? j + b->width : b->cols;
+    const int64_t zero = 0;
+    for (int64_t j = begin / b->width * b->width; j < end; j += b->width) {
+        const int64_t stop = j + b->width < b->cols ? j + b->width : b->cols;
         const fc_gemm g = {
-            .m = m, .n = end - j, .taps = taps, .k = b->triangle && end < b->k ? end : b->k,
-            .a = a, .a_row = a_row, .a_tap = a_tap, .a_step = 1,
-            .b = fc_at(b->at, j * b->taps * b->k, s->size), .b_tap = b->tap, .b_step = b->width,
-            .c = fc_at(c, j, s->size), .c_row = c_row, .accumulate = accumulate,
+            .m = m, .n = stop - j, .taps = 1, .k = b->triangle && stop < b->k ? stop : b->k,
+            .a = a, .a_row = a_row, .a_tap = &zero, .a_step = 1,
+            .b = fc_at(b->at, j * b->k, s->size), .b_tap = &zero, .b_step = b->width,
+            .c = fc_at(c, j, s->size), .c_row = c_row,
         };
         s->kn->gemm(&g);
     }
 }
 
-/* Pack a matrix (rows, cols) whose rows lie `row` apart as tap `tap` of the panels. */
-static inline void fc_pack_tap(const fc_attention_sizes *s, const fc_panels *b, int64_t tap,
-                               const void *matrix, int64_t row)
+static inline void fc_multiply(const fc_attention_sizes *s, int64_t m, const void *a,
+                               const int64_t *a_row, const fc_panels *b, void *c, int64_t c_row)
 {
-    s->kn->pack_panels(b->k, b->cols, (fc_in){matrix, row}, (fc_in){0}, b->width,
-                       b->taps * b->k * b->width, fc_at(b->at, tap * b->k * b->width, s->size));
+    fc_multiply_columns(s, m, a, a_row, b, 0, b->cols, c, c_row);
 }
 
-/* The same of its transpose: row p of the panels is column p of the matrix. */
-static inline void fc_pack_transposed(const fc_attention_sizes *s, const fc_panels *b, int64_t tap,
-                                      const void *matrix, int64_t row)
+/* Pack a matrix (k, cols) whose rows lie `row` apart. */
+static inline void fc_pack(const fc_attention_sizes *s, const fc_panels *b, const void *matrix, int64_t row)
 {
-    for (int64_t j = 0; j < b->cols; j += b->width) {
-        const int64_t count = b->cols - j < b->width ? b->cols - j : b->width;
-        s->kn->pack_transposed(fc_at(matrix, j * row, s->size), row, count, b->k, b->width,
-                               fc_at(b->at, (j * b->taps + tap * b->width) * b->k, s->size));
+    s->kn->pack_panels(b->k, b->cols, (fc_in){matrix, row}, (fc_in){0}, b->width, b->k * b->width, b->at);
+}
+
+/* The transpose of a matrix (count, k) as the columns `column` and on: row p of the panels is
+ * column p of the matrix. */
+static inline void fc_pack_transposed(const fc_attention_sizes *s, const fc_panels *b, int64_t column,
+                                      const void *matrix, int64_t count)
+{
+    for (int64_t i = 0; i < count;) {
+        const int64_t at = column + i, lane = at % b->width, room = b->width - lane;
+        const int64_t some = count - i < room ? count - i : room;
+        s->kn->pack_transposed(fc_at(matrix, i * b->k, s->size), b->k, some, b->k, b->width,
+                               fc_at(b->at, (at - lane) * b->k + lane, s->size));
+        i += some;
     }
+}
+
+/* Lags first .. last, whose matrices meet `group` states at a time: a product of few rows takes
+ * as long as reading its matrix, and what a state is at lag i nobody asks before i steps have
+ * passed. So there are classes of lags 1, 2 and 3, 4 to 7, and the rest, by groups of 1, 2, 4
+ * and 8 as long as the register tile has rows for them. Each row's sums are its own: the bits
+ * do not know of it. */
+enum { FC_LAG_CLASSES = 4 };
+typedef struct { int64_t first, last, group; } fc_lag_class;
+
+static inline int fc_classify_lags(const fc_attention_sizes *s, int team, fc_lag_class *of)
+{
+    const int64_t most = team > 1 ? 1 : 8 / s->B;   /* states whose rows lie in one piece */
+    int count = 0;
+    for (int64_t first = 1; first <= s->k; first = of[count++].last + 1) {
+        const int64_t last = 2 * first <= most ? 2 * first - 1 : s->k;
+        of[count] = (fc_lag_class){first, last < s->k ? last : s->k, first};
+    }
+    return count;
+}
+
+/* Slots of a ring that keeps the last k states, no group wrapping around its end. */
+static inline int64_t fc_slots(const fc_attention_sizes *s, int classes, const fc_lag_class *of)
+{
+    return classes ? fc_round_up(s->k, of[classes - 1].group) : 1;
 }
 
 /* Member's rows of the batch: whole register tiles, if there are enough of them. Sequences are
@@ -132,8 +164,5 @@ static inline void fc_clear_ended(const fc_attention_sizes *s, int64_t t, int64_
         if (t >= lengths[b])
             memset(fc_at(rows, (b - b0) * each, s->size), 0, (size_t)each * s->size);
 }
-
-/* The slot of step t >= -k in a ring of k. */
-static inline int64_t fc_slot(const fc_attention_sizes *s, int64_t t) { return (t + s->k) % s->k; }
 
 #endif

@@ -7,7 +7,8 @@
  *
  * x's own scores come from one product over all steps. Then, step by step,
  *
- *     separate    h[t] = a_0 V_0 x + [a_1 s_1, ..., a_k s_k] [V_1, ..., V_k]^T
+ *     separate    h[t] = a_0 V_0 x + a_1 V_1 s_1 + ... + a_k V_k s_k, where V_i s of a state too
+ *                 is computed when it is born, or as soon as a few more are (fc_lag_class)
  *     shared      h[t] = V (a_0 x + a_1 s_1 + ... + a_k s_k): one product, whatever k is
  *     infinite    the same, the sum carried on from step to step
  *
@@ -22,30 +23,49 @@ typedef struct {
     const void *x, *w_q, *w_k, *w_v, *h0;
     void *h;
     const fc_attention_tape *tape;
-    int64_t *row_n, *row_cols, *tap_a, *tap_b;   /* i * n, i * lags * n; offsets of the taps */
-    fc_panels score_x, score_lag;     /* M_0; that of the lags: [lag] triangles, or all as one */
-    fc_panels value_x, value_lag;     /* V_0^T (separate); all V_i^T as taps */
-    fc_in *member_in;                 /* 2 (k + 1) operands of each member */
+    int64_t *row_n;                   /* i * n */
+    fc_panels score_x, value_x;       /* M_0 (or the shared one); V_0^T (likewise) */
+    fc_lag_class of[FC_LAG_CLASSES];  /* separate matrices: of the lags, side by side, */
+    int classes;
+    fc_panels score_lag[FC_LAG_CLASSES], value_lag[FC_LAG_CLASSES];   /* with a tape: M_i; V_i^T */
+    void *triangles;                  /* without: one behind the other */
     int64_t triangle_length;          /* elements of the panels of one triangle */
+    fc_in *member_in;                 /* 2 (k + 1) operands of each member */
     void *symmetric;                  /* (n, lags, n): M_i + M_i^T side by side */
     void *member_pack, *member_m, *member_y;   /* scratch of each member */
     int64_t pack_length, y_length;
     void *wx;                         /* (T, B) scores of x */
-    void *ring;                       /* scores of states: (k, B, k), (k, B), or of the last (B) */
+    int64_t slots;                    /* of the rings, by step: what the last k states are */
+    void *ring;                       /* scores: (slots, B, lags), or of the last state (B) */
+    void *values;                     /* V_i s: (slots, B, k, n) */
     void *a;                          /* (B, k + 1) */
-    void *mixed;                      /* (B, n), or (B, k, n) scaled states */
+    void *mixed;                      /* (B, n) */
     void *mu, *d, *d_lost, *num, *num_lost, *m, *z;   /* infinite: see fc_online */
+    fc_units matrices, chunks;        /* of `prepare` and `inputs` */
 } job;
 
 /* --- scratch -------------------------------------------------------------------------------- */
 
-static fc_panels panels(const fc_attention_sizes *s, uintptr_t *end, int64_t taps, int64_t cols,
-                        int64_t width, const int64_t *tap)
+static fc_panels panels(const fc_attention_sizes *s, uintptr_t *end, int64_t cols, int64_t rows)
 {
+    const int64_t width = fc_panel_width(s->kn, rows, cols);
     return (fc_panels){
-        .at = fc_carve(end, fc_panels_length(taps * s->n, cols, width), s->size),
-        .taps = taps, .k = s->n, .cols = cols, .width = width, .tap = tap,
+        .at = fc_carve(end, fc_panels_length(s->n, cols, width), s->size), .k = s->n, .cols = cols, .width = width,
     };
+}
+
+/* The matrices that states meet. */
+static void lay_out_lags(job *p, uintptr_t *end, int64_t rows)
+{
+    const fc_attention_sizes *s = &p->s;
+    for (int c = 0; c < p->classes; c++) {
+        const int64_t cols = (p->of[c].last - p->of[c].first + 1) * s->n, group = p->of[c].group;
+        p->value_lag[c] = panels(s, end, cols, group * rows);
+        if (p->tape)
+            p->score_lag[c] = panels(s, end, cols, group * rows);
+    }
+    p->triangle_length = fc_panels_length(s->n, s->n, p->score_x.width);
+    p->triangles = fc_carve(end, s->net->shared || p->tape ? 0 : s->k * p->triangle_length, s->size);
 }
 
 /* Lay out all scratch from `base` on; returns its size. */
@@ -53,30 +73,16 @@ static size_t lay_out(job *p, uintptr_t base, int team)
 {
     const fc_attention_sizes *s = &p->s;
     const int64_t B = s->B, n = s->n, k = s->k, team_rows = (B + team - 1) / team;
-    const int64_t width = fc_panel_width(s->kn, team_rows, n), rows = B > FC_ATTENTION_CHUNK ? B : FC_ATTENTION_CHUNK;
+    const int64_t rows = B > FC_ATTENTION_CHUNK ? B : FC_ATTENTION_CHUNK;
     uintptr_t end = base;
     p->row_n = fc_carve(&end, rows, sizeof(int64_t));
-    p->row_cols = fc_carve(&end, rows, sizeof(int64_t));
-    p->tap_a = fc_carve(&end, k + 1, sizeof(int64_t));
-    p->tap_b = fc_carve(&end, k + 1, sizeof(int64_t));
     p->member_in = fc_carve(&end, team * 2 * (k + 1), sizeof(fc_in));
 
-    p->score_x = panels(s, &end, 1, n, width, p->tap_b);
+    p->score_x = panels(s, &end, n, team_rows);
     p->score_x.triangle = !p->tape;
-    if (s->net->shared) {
-        p->score_lag = p->score_x;
-        p->value_lag = p->value_x = panels(s, &end, 1, n, width, p->tap_b);
-    } else {
-        p->value_x = panels(s, &end, 1, n, width, p->tap_b);
-        p->value_lag = panels(s, &end, k, n, width, p->tap_b);
-        p->score_lag = p->score_x;
-        if (p->tape)
-            p->score_lag = panels(s, &end, 1, s->cols, fc_panel_width(s->kn, team_rows, s->cols), p->tap_b);
-        else
-            p->score_lag.at = fc_carve(&end, k * fc_panels_length(n, n, width), s->size);
-    }
-    p->triangle_length = fc_panels_length(n, n, width);
-    p->symmetric = fc_carve(&end, p->tape ? n * s->cols : 0, s->size);
+    p->value_x = panels(s, &end, n, team_rows);
+    lay_out_lags(p, &end, team_rows);
+    p->symmetric = fc_carve(&end, p->tape && !s->net->shared ? n * s->cols : 0, s->size);
     p->pack_length = fc_round_up(fc_panels_length(n, n, s->kn->width), 64);
     p->member_pack = fc_carve(&end, team * p->pack_length, s->size);
     p->member_m = fc_carve(&end, team * n * n, s->size);
@@ -84,29 +90,18 @@ static size_t lay_out(job *p, uintptr_t base, int team)
     p->member_y = fc_carve(&end, p->tape ? 0 : team * p->y_length, s->size);
 
     p->wx = fc_carve(&end, s->T * B, s->size);
-    p->ring = fc_carve(&end, s->infinite ? B : k * B * s->lags, s->size);
+    p->ring = fc_carve(&end, s->infinite ? B : p->slots * B * s->lags, s->size);
+    p->values = fc_carve(&end, s->net->shared ? 0 : p->slots * B * s->cols, s->size);
     p->a = fc_carve(&end, B * (k + 1), s->size);
-    p->mixed = fc_carve(&end, B * (s->net->shared ? n : s->cols), s->size);
+    p->mixed = fc_carve(&end, s->net->shared ? B * n : 0, s->size);
     void **const scalars[] = {&p->mu, &p->d, &p->d_lost, &p->m, &p->z};
     for (int i = 0; i < 5; i++)
         *scalars[i] = fc_carve(&end, s->infinite ? B : 0, s->size);
     p->num = fc_carve(&end, s->infinite ? B * n : 0, s->size);
     p->num_lost = fc_carve(&end, s->infinite ? B * n : 0, s->size);
+    for (int64_t i = 0; base && i < rows; i++)
+        p->row_n[i] = i * n;
     return end - base;
-}
-
-static void fill_tables(job *p)
-{
-    const fc_attention_sizes *s = &p->s;
-    const int64_t rows = s->B > FC_ATTENTION_CHUNK ? s->B : FC_ATTENTION_CHUNK;
-    for (int64_t i = 0; i < rows; i++) {
-        p->row_n[i] = i * s->n;
-        p->row_cols[i] = i * s->cols;
-    }
-    for (int64_t i = 0; i <= s->k; i++) {
-        p->tap_a[i] = i * s->n;
-        p->tap_b[i] = i * s->n * p->value_lag.width;
-    }
 }
 
 /* --- matrices ------------------------------------------------------------------------------- */
@@ -118,9 +113,9 @@ static void symmetric_matrix(const job *p, int64_t i, int member, void *m, int64
     const int64_t n = s->n, zero = 0, matrix = i * n * n;
     const fc_panels key = {
         .at = fc_at(p->member_pack, member * p->pack_length, s->size),
-        .taps = 1, .k = n, .cols = n, .width = fc_panel_width(s->kn, n, n), .tap = &zero,
+        .k = n, .cols = n, .width = fc_panel_width(s->kn, n, n),
     };
-    fc_pack_tap(s, &key, 0, fc_at(p->w_k, matrix, s->size), n);
+    fc_pack(s, &key, fc_at(p->w_k, matrix, s->size), n);
     for (int64_t a = 0; a < n; a += FC_ATTENTION_CHUNK) {
         int64_t column[FC_ATTENTION_CHUNK];   /* M[a, b] = sum over r of Q[r, a] K[r, b] */
         const int64_t count = n - a < FC_ATTENTION_CHUNK ? n - a : FC_ATTENTION_CHUNK;
@@ -139,33 +134,52 @@ static void symmetric_matrix(const job *p, int64_t i, int member, void *m, int64
     s->kn->add_transpose(n, (fc_out){m, m_row}, key.at);
 }
 
-static void prepare_matrix(const job *p, int64_t i, int member)
+static void prepare_score(const job *p, int64_t i, int member)
 {
     const fc_attention_sizes *s = &p->s;
-    const int64_t n = s->n;
+    const int64_t n = s->n, width = p->score_x.width;
     void *m = fc_at(p->member_m, member * n * n, s->size);
-    int64_t m_row = n;
-    if (p->tape && i > 0) {
-        m = fc_at(p->symmetric, (i - 1) * n, s->size);
-        m_row = s->cols;
-    }
-    symmetric_matrix(p, i, member, m, m_row);
+    if (p->tape && i > 0)
+        symmetric_matrix(p, i, member, fc_at(p->symmetric, (i - 1) * n, s->size), s->cols);
+    else
+        symmetric_matrix(p, i, member, m, n);
     if (!p->tape) {
-        void *to = i == 0 ? p->score_x.at
-                          : fc_at(p->score_lag.at, (i - 1) * p->triangle_length, s->size);
-        s->kn->pack_triangle(n, (fc_in){m, n}, p->score_x.width, n * p->score_x.width, to);
+        void *to = i ? fc_at(p->triangles, (i - 1) * p->triangle_length, s->size) : p->score_x.at;
+        s->kn->pack_triangle(n, (fc_in){m, n}, width, n * width, to);
     } else if (i == 0)
-        fc_pack_tap(s, &p->score_x, 0, m, m_row);
-    fc_pack_transposed(s, i == 0 ? &p->value_x : &p->value_lag, i == 0 ? 0 : i - 1,
-                       fc_at(p->w_v, i * n * n, s->size), n);
+        fc_pack(s, &p->score_x, m, n);
+}
+
+static void prepare_value(const job *p, int64_t i)
+{
+    const fc_attention_sizes *s = &p->s;
+    const fc_panels *to = &p->value_x;
+    int64_t column = 0;
+    for (int c = 0; c < p->classes; c++)
+        if (i >= p->of[c].first) {
+            to = &p->value_lag[c];
+            column = (i - p->of[c].first) * s->n;
+        }
+    fc_pack_transposed(s, to, column, fc_at(p->w_v, i * s->n * s->n, s->size), s->n);
 }
 
 static void prepare(void *context, int member, int team)
 {
-    const job *p = context;
-    const int64_t matrices = p->s.net->shared ? 1 : p->s.k + 1;
-    for (int64_t i = member; i < matrices; i += team)
-        prepare_matrix(p, i, member);
+    job *p = context;
+    const int64_t count = p->s.net->shared ? 1 : p->s.k + 1;
+    (void)team;
+    for (int64_t i; (i = fc_take(&p->matrices, 1)) < count;) {
+        prepare_score(p, i, member);
+        prepare_value(p, i);
+    }
+}
+
+/* With a tape, after all M_i + M_i^T: into panels across their borders. */
+static void pack_scores(const job *p)
+{
+    const fc_attention_sizes *s = &p->s;
+    for (int c = 0; c < p->classes; c++)
+        fc_pack(s, &p->score_lag[c], fc_at(p->symmetric, (p->of[c].first - 1) * s->n, s->size), s->cols);
 }
 
 /* --- scores --------------------------------------------------------------------------------- */
@@ -176,28 +190,27 @@ static void score(const job *p, const fc_panels *matrix, int64_t rows, const voi
                   void *grown, void *y, fc_out out)
 {
     const fc_attention_sizes *s = &p->s;
-    const int64_t zero = 0, n = s->n;
+    const int64_t n = s->n;
     void *product = p->tape ? grown : y;
-    fc_multiply(s, rows, states, p->row_n, &zero, 1, matrix, product, n, 0);
+    fc_multiply(s, rows, states, p->row_n, matrix, product, n);
     s->kn->dots(rows, 1, n, (fc_in){states, n}, (fc_in){product, n}, p->tape ? 0.5 : 1, out);
 }
 
 /* x's terms, for all steps and sequences alike. */
 static void inputs(void *context, int member, int team)
 {
-    const job *p = context;
+    job *p = context;
     const fc_attention_sizes *s = &p->s;
-    const int64_t n = s->n, rows = s->T * s->B, zero = 0;
-    int64_t begin, end;
-    fc_share((rows + FC_ATTENTION_CHUNK - 1) / FC_ATTENTION_CHUNK, member, team, &begin, &end);
-    for (int64_t r = begin * FC_ATTENTION_CHUNK; r < end * FC_ATTENTION_CHUNK && r < rows; r += FC_ATTENTION_CHUNK) {
+    const int64_t n = s->n, rows = s->T * s->B;
+    (void)team;
+    for (int64_t r; (r = fc_take(&p->chunks, FC_ATTENTION_CHUNK)) < rows;) {
         const int64_t count = rows - r < FC_ATTENTION_CHUNK ? rows - r : FC_ATTENTION_CHUNK;
         const void *x = fc_at(p->x, r * n, s->size);
         score(p, &p->score_x, count, x, p->tape ? fc_at(p->tape->grown_x, r * n, s->size) : NULL,
               fc_at(p->member_y, member * p->y_length, s->size),
               (fc_out){fc_at(p->wx, r, s->size), 1});
         if (!s->net->shared)
-            fc_multiply(s, count, x, p->row_n, &zero, 1, &p->value_x, fc_at(p->h, r * n, s->size), n, 0);
+            fc_multiply(s, count, x, p->row_n, &p->value_x, fc_at(p->h, r * n, s->size), n);
     }
 }
 
@@ -209,6 +222,12 @@ static void *state(const job *p, int64_t t, int64_t b)
                   : fc_at(p->h0, ((t + s->given) * s->B + b) * s->n, s->size);
 }
 
+/* Row of (h[t], b) in the rings: groups of states lie in one piece. */
+static int64_t ring_row(const job *p, int64_t t, int64_t b)
+{
+    return (t + p->slots) % p->slots * p->s.B + b;
+}
+
 /* Where the score w_lag of h[t], sequence b and on, waits. */
 static fc_out score_place(const job *p, int64_t t, int64_t lag, int64_t b)
 {
@@ -216,40 +235,63 @@ static fc_out score_place(const job *p, int64_t t, int64_t lag, int64_t b)
     if (s->infinite)
         return p->tape ? (fc_out){fc_at(p->tape->scores, (t + s->given) * s->B + b, s->size), 1}
                        : (fc_out){fc_at(p->ring, b, s->size), 1};
-    if (s->net->shared)
-        return (fc_out){fc_at(p->ring, fc_slot(s, t) * s->B + b, s->size), 1};
-    return (fc_out){fc_at(p->ring, (fc_slot(s, t) * s->B + b) * s->k + lag - 1, s->size), s->k};
+    const int64_t first = s->net->shared ? 0 : lag - 1;
+    return (fc_out){fc_at(p->ring, ring_row(p, t, b) * s->lags + first, s->size), s->lags};
 }
 
-/* The scores of h[t] for the lags first .. last (with a tape: for all). */
-static void born(const job *p, int64_t t, int64_t first, int64_t last, int64_t b0, int64_t b1, int member)
+/* V_lag h[t], separate matrices. */
+static fc_out value_place(const job *p, int64_t t, int64_t lag, int64_t b)
 {
     const fc_attention_sizes *s = &p->s;
-    const int64_t n = s->n, zero = 0;
-    void *h = state(p, t, b0), *y = fc_at(p->member_y, member * p->y_length, s->size);
-    void *grown = p->tape ? fc_at(p->tape->grown, ((t + s->given) * s->B + b0) * s->cols, s->size) : NULL;
-    if (s->net->shared) {
-        score(p, &p->score_lag, b1 - b0, h, grown, y, score_place(p, t, 1, b0));
+    return (fc_out){fc_at(p->values, ring_row(p, t, b) * s->cols + (lag - 1) * s->n, s->size), s->cols};
+}
+
+static void *grown_place(const job *p, int64_t t, int64_t lag, int64_t b)
+{
+    const fc_attention_sizes *s = &p->s;
+    return fc_at(p->tape->grown, ((t + s->given) * s->B + b) * s->cols + (lag - 1) * s->n, s->size);
+}
+
+/* The values and scores of h[t], and of states before it that have waited, for the lags of one
+ * class that some step looks back by. */
+static void born_class(const job *p, int c, int64_t t, int64_t b0, int64_t b1, int member)
+{
+    const fc_attention_sizes *s = &p->s;
+    const fc_lag_class *of = &p->of[c];
+    const int64_t n = s->n, since = t - of->group + 1, from = since < -s->given ? -s->given : since;
+    const int64_t first = of->first < -t ? -t : of->first, most = s->T - 1 - from;
+    const int64_t last = of->last < most ? of->last : most, rows = (t - from + 1) * (b1 - b0);
+    const int64_t begin = (first - of->first) * n, end = (last - of->first + 1) * n;
+    const void *h = state(p, from, b0);
+    if (first > last)
         return;
-    }
+    fc_multiply_columns(s, rows, h, p->row_n, &p->value_lag[c], begin, end,
+                        value_place(p, from, of->first, b0).at, s->cols);
     if (p->tape) {
-        fc_multiply(s, b1 - b0, h, p->row_n, &zero, 1, &p->score_lag, grown, s->cols, 0);
-        s->kn->dots(b1 - b0, s->k, n, (fc_in){h, n}, (fc_in){grown, s->cols}, 0.5, score_place(p, t, 1, b0));
+        fc_multiply_columns(s, rows, h, p->row_n, &p->score_lag[c], begin, end,
+                            grown_place(p, from, of->first, b0), s->cols);
+        s->kn->dots(rows, last - first + 1, n, (fc_in){h, n}, (fc_in){grown_place(p, from, first, b0), s->cols},
+                    0.5, score_place(p, from, first, b0));
         return;
     }
+    fc_panels matrix = p->score_x;
     for (int64_t lag = first; lag <= last; lag++) {
-        fc_panels matrix = p->score_lag;
-        matrix.at = fc_at(matrix.at, (lag - 1) * p->triangle_length, s->size);
-        score(p, &matrix, b1 - b0, h, NULL, y, score_place(p, t, lag, b0));
+        matrix.at = fc_at(p->triangles, (lag - 1) * p->triangle_length, s->size);
+        score(p, &matrix, rows, h, NULL, fc_at(p->member_y, member * p->y_length, s->size),
+              score_place(p, from, lag, b0));
     }
 }
 
-/* The states of h0, for those lags that a step will look back by. */
-static void born_before(const job *p, int64_t b0, int64_t b1, int member)
+/* What later steps will ask of h[t]. */
+static void born(const job *p, int64_t t, int64_t b0, int64_t b1, int member)
 {
     const fc_attention_sizes *s = &p->s;
-    for (int64_t t = -s->given; t < 0; t++)
-        born(p, t, -t, s->k < s->T - 1 - t ? s->k : s->T - 1 - t, b0, b1, member);
+    if (s->net->shared)
+        score(p, &p->score_x, b1 - b0, state(p, t, b0), p->tape ? grown_place(p, t, 1, b0) : NULL,
+              fc_at(p->member_y, member * p->y_length, s->size), score_place(p, t, 1, b0));
+    for (int c = 0; c < p->classes; c++)
+        if ((t + p->slots + 1) % p->of[c].group == 0)
+            born_class(p, c, t, b0, b1, member);
 }
 
 /* --- the recurrence ------------------------------------------------------------------------- */
@@ -270,36 +312,28 @@ static void *attend(const job *p, int64_t t, int64_t b0, int64_t b1, fc_in *in)
     return a;
 }
 
-/* h[t] = a_0 V_0 x + sum_i V_i (a_i s_i); V_0 x stands in h[t] already. */
-static void separate_step(const job *p, int64_t t, int64_t b0, int64_t b1, fc_in *in)
+/* h[t] = a_0 V_0 x + sum_i a_i V_i s_i, V_0 x stands in h[t] already; or shared, V times
+ * a_0 x + sum_i a_i s_i. */
+static void finite_step(const job *p, int64_t t, int64_t b0, int64_t b1, fc_in *in)
 {
     const fc_attention_sizes *s = &p->s;
     const int64_t n = s->n, each = s->k + 1, reach = s->k < t + s->given ? s->k : t + s->given;
-    void *a = attend(p, t, b0, b1, in), *h = state(p, t, b0);
-    void *scaled = fc_at(p->mixed, b0 * s->cols, s->size);
-    fc_out *out = (fc_out *)(in + each);
-    for (int64_t i = 0; i <= reach; i++) {
-        in[i] = (fc_in){state(p, t - i, b0), n};
-        out[i] = i ? (fc_out){fc_at(scaled, (i - 1) * n, s->size), s->cols} : (fc_out){h, n};
-    }
-    s->kn->scale_rows(b1 - b0, reach + 1, n, (fc_in){a, each}, in, out);
-    fc_multiply(s, b1 - b0, scaled, p->row_cols, p->tap_a, reach, &p->value_lag, h, n, 1);
-}
-
-/* h[t] = V (sum_i a_i s_i) */
-static void shared_step(const job *p, int64_t t, int64_t b0, int64_t b1, fc_in *in)
-{
-    const fc_attention_sizes *s = &p->s;
-    const int64_t n = s->n, each = s->k + 1, zero = 0, reach = s->k < t + s->given ? s->k : t + s->given;
+    const int shared = s->net->shared;
     fc_in *weight = in, *source = in + each;
-    void *a = attend(p, t, b0, b1, in);
-    void *mixed = p->tape ? fc_at(p->tape->mixed, (t * s->B + b0) * n, s->size) : fc_at(p->mixed, b0 * n, s->size);
+    void *a = attend(p, t, b0, b1, in), *h = state(p, t, b0), *mixed = h;
+    if (shared)
+        mixed = p->tape ? fc_at(p->tape->mixed, (t * s->B + b0) * n, s->size) : fc_at(p->mixed, b0 * n, s->size);
     for (int64_t i = 0; i <= reach; i++) {
         weight[i] = (fc_in){fc_at(a, i, s->size), each};
-        source[i] = (fc_in){i ? state(p, t - i, b0) : fc_at(p->x, (t * s->B + b0) * n, s->size), n};
+        if (i && !shared) {
+            const fc_out value = value_place(p, t - i, i, b0);
+            source[i] = (fc_in){value.at, value.row};
+        } else
+            source[i] = (fc_in){i ? state(p, t - i, b0) : shared ? fc_at(p->x, (t * s->B + b0) * n, s->size) : h, n};
     }
     s->kn->mix(b1 - b0, n, reach + 1, weight, source, (fc_out){mixed, n});
-    fc_multiply(s, b1 - b0, mixed, p->row_n, &zero, 1, &p->value_lag, state(p, t, b0), n, 0);
+    if (shared)
+        fc_multiply(s, b1 - b0, mixed, p->row_n, &p->value_x, h, n);
 }
 
 /* h[t] = V (a_0 x + sum_j a_j h_j), after the newest state h[t-1] has joined the sum. With
@@ -308,7 +342,7 @@ static void infinite_step(const job *p, int64_t t, int64_t b0, int64_t b1, int x
 {
     const fc_attention_sizes *s = &p->s;
     const fc_attention_tape *tape = p->tape;
-    const int64_t n = s->n, zero = 0, at = t * s->B + b0;
+    const int64_t n = s->n, at = t * s->B + b0;
     const int newest = t - 1 >= -s->given;
     void *mixed = tape && x_too ? fc_at(tape->mixed, at * n, s->size) : fc_at(p->mixed, b0 * n, s->size);
     const fc_online step = {
@@ -324,7 +358,7 @@ static void infinite_step(const job *p, int64_t t, int64_t b0, int64_t b1, int x
     };
     s->kn->online(&step);
     if (x_too)
-        fc_multiply(s, b1 - b0, mixed, p->row_n, &zero, 1, &p->value_lag, state(p, t, b0), n, 0);
+        fc_multiply(s, b1 - b0, mixed, p->row_n, &p->value_x, state(p, t, b0), n);
 }
 
 /* No state yet: the maximum is the lowest number there is. */
@@ -342,7 +376,7 @@ static void infinite_start(const job *p, int64_t b0, int64_t b1, int member)
         memset(fc_at(zeros[i], b0 * each, s->size), 0, (size_t)((b1 - b0) * each) * s->size);
     }
     for (int64_t t = -s->given; t < 0; t++) {
-        born(p, t, 1, 1, b0, b1, member);
+        born(p, t, b0, b1, member);
         if (t < -1)
             infinite_step(p, t + 1, b0, b1, 0);
     }
@@ -360,17 +394,16 @@ static void recur(void *context, int member, int team)
     if (s->infinite)
         infinite_start(p, b0, b1, member);
     else
-        born_before(p, b0, b1, member);
+        for (int64_t t = -s->given; t < 0; t++)
+            born(p, t, b0, b1, member);
     for (int64_t t = 0; t < s->T; t++) {
         if (s->infinite)
             infinite_step(p, t, b0, b1, 1);
-        else if (s->net->shared)
-            shared_step(p, t, b0, b1, in);
         else
-            separate_step(p, t, b0, b1, in);
+            finite_step(p, t, b0, b1, in);
         fc_clear_ended(s, t, b0, b1, state(p, t, b0), s->n);
         if (t + 1 < s->T && (s->infinite || s->k > 0))
-            born(p, t, 1, s->k < s->T - 1 - t ? s->k : s->T - 1 - t, b0, b1, member);
+            born(p, t, b0, b1, member);
     }
 }
 
@@ -389,19 +422,20 @@ int fc_attention_rnn_forward(const fc_attention_rnn *net, const void *x, const v
     job p = {.s = fc_attention_measure(net), .x = x, .w_q = w_q, .w_k = w_k, .w_v = w_v, .h0 = h0,
              .h = h, .tape = tape};
     const fc_attention_sizes *s = &p.s;
-    threads = fc_useful_threads(threads, work(s));
-    const int team = fc_team_size(threads);
+    const int team = fc_team_size(fc_useful_threads(threads, work(s))), split = s->B < team ? (int)s->B : team;
+    if (!net->shared)
+        p.classes = fc_classify_lags(s, split, p.of);
+    p.slots = net->shared ? (s->k > 0 ? s->k : 1) : fc_slots(s, p.classes, p.of);
     const size_t bytes = lay_out(&p, 0, team);
     void *scratch = fc_arena_take(bytes);
     if (!scratch)
         return FC_NO_MEMORY;
     lay_out(&p, (uintptr_t)scratch, team);
-    fill_tables(&p);
-    fc_parallel(s->net->shared ? 1 : team, prepare, &p);
-    if (tape && !net->shared)
-        fc_pack_tap(s, &p.score_lag, 0, p.symmetric, s->cols);
+    fc_parallel(net->shared ? 1 : team, prepare, &p);
+    if (tape)
+        pack_scores(&p);
     fc_parallel(team, inputs, &p);
-    fc_parallel(s->B < team ? (int)s->B : team, recur, &p);
+    fc_parallel(split, recur, &p);
     fc_arena_give(scratch);
     return FC_OK;
 }

@@ -22,16 +22,31 @@
 
 /* Rows of one product over all steps: a panel of so many stays in cache. */
 enum { DEPTH = 256 };
+/* Rows and columns of G that meet its diagonal together: what is below them is left out. */
+enum { CORNER = 16 };
+
+/* One sum of outer products, sum over r of left[r] (scale[r] right[r])^T. */
+typedef struct {
+    const void *left;         /* by columns of 8 */
+    const int64_t *left_row;
+    const void *right;        /* rows of n */
+    fc_in scale;
+    int64_t rows;
+} outer_sum;
 
 typedef struct {
     fc_attention_sizes s;
     const void *x, *w_q, *w_k, *w_v;
     const fc_attention_tape *tape;
     void *grad, *dx, *dw_q, *dw_k, *dw_v;
-    int64_t *row_n, *row_8, *row_8_states, *tap_a;
-    fc_panels value_x, value_lag;     /* V_0; all V_i side by side (shared: the same) */
+    int64_t *row_n, *row_8, *row_8_states;
+    fc_panels value_x;                /* V_0, or the shared one */
+    fc_lag_class of[FC_LAG_CLASSES];  /* separate matrices: of the lags */
+    int classes;
+    fc_panels value_lag[FC_LAG_CLASSES];   /* V_i side by side */
     void *wide;                       /* (n, k, n): V_i side by side */
-    void *y;                          /* separate: ring (k, B, k, n); shared (T, B, n) */
+    int64_t slots;
+    void *y;                          /* separate: ring (slots, B, k, n); shared (T, B, n) */
     void *r;                          /* (T, B) */
     void *dw;                         /* separate: (T, B, k + 1); shared: of x, (T, B) */
     void *dw_states;                  /* shared: (S + T, B) */
@@ -41,16 +56,17 @@ typedef struct {
     fc_in *member_in;
     void *member_y, *member_pack;
     int64_t pack_length, y_length;
+    int64_t width;                    /* of the panels of the sums and of G_i */
+    fc_units chunks, parts, grams;    /* of `inputs`, `sums` and `score_weights` */
 } job;
 
 /* --- scratch -------------------------------------------------------------------------------- */
 
-static fc_panels panels(const fc_attention_sizes *s, uintptr_t *end, int64_t cols, int64_t rows, const int64_t *tap)
+static fc_panels panels(const fc_attention_sizes *s, uintptr_t *end, int64_t cols, int64_t rows)
 {
     const int64_t width = fc_panel_width(s->kn, rows, cols);
     return (fc_panels){
-        .at = fc_carve(end, fc_panels_length(s->n, cols, width), s->size),
-        .taps = 1, .k = s->n, .cols = cols, .width = width, .tap = tap,
+        .at = fc_carve(end, fc_panels_length(s->n, cols, width), s->size), .k = s->n, .cols = cols, .width = width,
     };
 }
 
@@ -64,13 +80,13 @@ static size_t lay_out(job *p, uintptr_t base, int team)
     p->row_n = fc_carve(&end, rows > n ? rows : n, sizeof(int64_t));
     p->row_8 = fc_carve(&end, n8, sizeof(int64_t));
     p->row_8_states = fc_carve(&end, n8, sizeof(int64_t));
-    p->tap_a = fc_carve(&end, 1, sizeof(int64_t));
     p->member_in = fc_carve(&end, team * 2 * (k + 1), sizeof(fc_in));
 
-    p->value_x = panels(s, &end, n, team_rows, p->tap_a);
-    p->value_lag = shared ? p->value_x : panels(s, &end, s->cols, team_rows, p->tap_a);
+    p->value_x = panels(s, &end, n, team_rows);
+    for (int c = 0; c < p->classes; c++)
+        p->value_lag[c] = panels(s, &end, (p->of[c].last - p->of[c].first + 1) * n, p->of[c].group * team_rows);
     p->wide = fc_carve(&end, shared ? 0 : n * s->cols, s->size);
-    p->y = fc_carve(&end, shared ? T * B * n : k * B * s->cols, s->size);
+    p->y = fc_carve(&end, shared ? T * B * n : p->slots * B * s->cols, s->size);
     p->r = fc_carve(&end, T * B, s->size);
     p->dw = fc_carve(&end, T * B * (shared ? 1 : k + 1), s->size);
     p->dw_states = fc_carve(&end, shared ? (s->before + T) * B : 0, s->size);
@@ -82,8 +98,8 @@ static size_t lay_out(job *p, uintptr_t base, int team)
     p->columns_s = fc_carve(&end, n8 * (s->before + T) * B, s->size);
     p->gram = fc_carve(&end, (shared ? 1 : k + 1) * n * n, s->size);
 
-    const int64_t depth = n > DEPTH ? n : DEPTH;
-    p->pack_length = fc_round_up(depth * fc_round_up(n, fc_panel_width(s->kn, n, n)), 64);
+    p->width = fc_panel_width(s->kn, n, n);
+    p->pack_length = fc_round_up((n > DEPTH ? n : DEPTH) * p->width, 64);
     p->member_pack = fc_carve(&end, team * p->pack_length, s->size);
     p->y_length = fc_round_up(FC_ATTENTION_CHUNK * n, 64);
     p->member_y = fc_carve(&end, team * p->y_length, s->size);
@@ -100,21 +116,19 @@ static void fill_tables(job *p)
         p->row_8[i] = i / 8 * 8 * s->T * s->B + i % 8;
         p->row_8_states[i] = i / 8 * 8 * (s->before + s->T) * s->B + i % 8;
     }
-    p->tap_a[0] = 0;
 }
 
 static void pack_values(job *p)
 {
     const fc_attention_sizes *s = &p->s;
     const int64_t n = s->n;
-    fc_pack_tap(s, &p->value_x, 0, p->w_v, n);
-    if (s->net->shared)
-        return;
-    for (int64_t i = 1; i <= s->k; i++)
+    fc_pack(s, &p->value_x, p->w_v, n);
+    for (int64_t i = 1; i <= s->k && !s->net->shared; i++)
         for (int64_t row = 0; row < n; row++)
             memcpy(fc_at(p->wide, row * s->cols + (i - 1) * n, s->size),
                    fc_at(p->w_v, (i * n + row) * n, s->size), (size_t)n * s->size);
-    fc_pack_tap(s, &p->value_lag, 0, p->wide, s->cols);
+    for (int c = 0; c < p->classes; c++)
+        fc_pack(s, &p->value_lag[c], fc_at(p->wide, (p->of[c].first - 1) * n, s->size), s->cols);
 }
 
 /* --- addresses ------------------------------------------------------------------------------ */
@@ -139,6 +153,13 @@ static fc_in grown(const job *p, int64_t t, int64_t lag, int64_t b)
     return (fc_in){at, s->cols};
 }
 
+/* y_lag[t] = V_lag^T g[t], separate matrices. */
+static fc_in y_place(const job *p, int64_t t, int64_t lag, int64_t b)
+{
+    const fc_attention_sizes *s = &p->s;
+    return (fc_in){fc_at(p->y, (t % p->slots * s->B + b) * s->cols + (lag - 1) * s->n, s->size), s->cols};
+}
+
 static void *step_row(const job *p, void *array, int64_t t, int64_t b, int64_t each)
 {
     return fc_at(array, (t * p->s.B + b) * each, p->s.size);
@@ -154,7 +175,7 @@ static void from_lag(const job *p, int64_t t, int64_t i, int64_t b0, int64_t b1)
     const fc_state_grad grad = {
         .rows = b1 - b0, .n = n, .add = 1,
         .e = {fc_at(step_row(p, p->tape->a, later, b0, each), i, s->size), each},
-        .y = {fc_at(p->y, (fc_slot(s, later) * s->B + b0) * s->cols + (i - 1) * n, s->size), s->cols},
+        .y = y_place(p, later, i, b0),
         .s = {state(p, t, b0), n}, .rho = {step_row(p, p->r, later, b0, 1), 1},
         .ns = grown(p, t, i, b0), .g = {grad_at(p, t, b0), n},
         .dw = {fc_at(step_row(p, p->dw, later, b0, each), i, s->size), each},
@@ -162,10 +183,23 @@ static void from_lag(const job *p, int64_t t, int64_t i, int64_t b0, int64_t b1)
     s->kn->state_grad(&grad);
 }
 
+/* What earlier states will ask of g[t], and of a few later ones that have waited. */
+static void separate_products(const job *p, int64_t t, int64_t b0, int64_t b1)
+{
+    const fc_attention_sizes *s = &p->s;
+    for (int c = 0; c < p->classes; c++) {
+        const fc_lag_class *of = &p->of[c];
+        const int64_t steps = of->group < s->T - t ? of->group : s->T - t;
+        if (t % of->group == 0)
+            fc_multiply(s, steps * (b1 - b0), grad_at(p, t, b0), p->row_n, &p->value_lag[c],
+                        (void *)y_place(p, t, of->first, b0).at, s->cols);
+    }
+}
+
 static void separate_loop(const job *p, int64_t b0, int64_t b1)
 {
     const fc_attention_sizes *s = &p->s;
-    const int64_t n = s->n, zero = 0;
+    const int64_t n = s->n;
     for (int64_t t = s->T - 1; t >= -s->k; t--) {
         for (int64_t i = t < 0 ? -t : 1; i <= s->k && t + i < s->T; i++)
             from_lag(p, t, i, b0, b1);
@@ -173,9 +207,7 @@ static void separate_loop(const job *p, int64_t b0, int64_t b1)
             continue;
         const fc_in g = {grad_at(p, t, b0), n}, h = {state(p, t, b0), n};
         s->kn->dots(b1 - b0, 1, n, g, h, 1, (fc_out){step_row(p, p->r, t, b0, 1), 1});
-        if (s->k > 0)
-            fc_multiply(s, b1 - b0, g.at, p->row_n, &zero, 1, &p->value_lag,
-                        fc_at(p->y, (fc_slot(s, t) * s->B + b0) * s->cols, s->size), s->cols, 0);
+        separate_products(p, t, b0, b1);
     }
 }
 
@@ -183,9 +215,9 @@ static void separate_loop(const job *p, int64_t b0, int64_t b1)
 static void shared_products(const job *p, int64_t t, int64_t b0, int64_t b1)
 {
     const fc_attention_sizes *s = &p->s;
-    const int64_t n = s->n, zero = 0;
+    const int64_t n = s->n;
     const fc_in y = {step_row(p, p->y, t, b0, n), n};
-    fc_multiply(s, b1 - b0, grad_at(p, t, b0), p->row_n, &zero, 1, &p->value_lag, (void *)y.at, n, 0);
+    fc_multiply(s, b1 - b0, grad_at(p, t, b0), p->row_n, &p->value_x, (void *)y.at, n);
     s->kn->dots(b1 - b0, 1, n, y, (fc_in){step_row(p, p->tape->mixed, t, b0, n), n}, 1,
                 (fc_out){step_row(p, p->r, t, b0, 1), 1});
 }
@@ -298,14 +330,14 @@ static void recur(void *context, int member, int team)
 static void inputs_chunk(const job *p, int64_t r, int64_t count, int member)
 {
     const fc_attention_sizes *s = &p->s;
-    const int64_t n = s->n, zero = 0, each = s->infinite || s->net->shared ? 1 : s->k + 1;
+    const int64_t n = s->n, each = s->infinite || s->net->shared ? 1 : s->k + 1;
     const int64_t a_each = s->infinite ? 1 : s->k + 1;
     const void *x = fc_at(p->x, r * n, s->size);
     const void *g = fc_at(p->grad, (s->before * s->B + r) * n, s->size);
     void *y = fc_at(p->y, r * n, s->size);
     if (!s->net->shared) {
         y = fc_at(p->member_y, member * p->y_length, s->size);
-        fc_multiply(s, count, g, p->row_n, &zero, 1, &p->value_x, y, n, 0);
+        fc_multiply(s, count, g, p->row_n, &p->value_x, y, n);
     }
     const fc_state_grad grad = {
         .rows = count, .n = n, .e = {fc_at(p->tape->a, r * a_each, s->size), a_each},
@@ -319,133 +351,143 @@ static void inputs_chunk(const job *p, int64_t r, int64_t count, int member)
     s->kn->pack_columns(count, n, (fc_in){x, n}, 8 * rows, fc_at(p->columns_x, r * 8, s->size));
 }
 
+/* Chunks of the steps, then chunks of the states. */
 static void inputs(void *context, int member, int team)
 {
-    const job *p = context;
+    job *p = context;
     const fc_attention_sizes *s = &p->s;
-    const int64_t rows = s->T * s->B, states = (s->before + s->T) * s->B;
-    int64_t begin, end;
-    fc_share((rows + FC_ATTENTION_CHUNK - 1) / FC_ATTENTION_CHUNK, member, team, &begin, &end);
-    for (int64_t r = begin * FC_ATTENTION_CHUNK; r < end * FC_ATTENTION_CHUNK && r < rows; r += FC_ATTENTION_CHUNK)
-        inputs_chunk(p, r, rows - r < FC_ATTENTION_CHUNK ? rows - r : FC_ATTENTION_CHUNK, member);
-    fc_share(states, member, team, &begin, &end);
-    s->kn->pack_columns(end - begin, s->n, (fc_in){fc_at(p->tape->states, begin * s->n, s->size), s->n},
-                        8 * states, fc_at(p->columns_s, begin * 8, s->size));
+    const int64_t chunk = FC_ATTENTION_CHUNK, rows = s->T * s->B, states = (s->before + s->T) * s->B;
+    const int64_t of_steps = (rows + chunk - 1) / chunk, all = of_steps + (states + chunk - 1) / chunk;
+    (void)team;
+    for (int64_t unit; (unit = fc_take(&p->chunks, 1)) < all;) {
+        const int64_t r = (unit < of_steps ? unit : unit - of_steps) * chunk, left = (unit < of_steps ? rows : states) - r;
+        const int64_t count = left < chunk ? left : chunk;
+        if (unit < of_steps)
+            inputs_chunk(p, r, count, member);
+        else
+            s->kn->pack_columns(count, s->n, (fc_in){fc_at(p->tape->states, r * s->n, s->size), s->n},
+                                8 * states, fc_at(p->columns_s, r * 8, s->size));
+    }
 }
 
 /* --- after the loop: weights ---------------------------------------------------------------- */
 
-/* One sum of outer products, sum over r of left[r] (scale[r] right[r])^T, into c (n, n). */
-typedef struct {
-    const void *left;         /* by columns of 8 */
-    const int64_t *left_row;
-    const void *right;        /* rows of n */
-    fc_in scale;
-    int64_t rows;
-    void *c;
-    int triangle;             /* only the upper triangle is wanted */
-    int add;                  /* to what c holds */
-} outer_sum;
-
-static void add_outer(const job *p, const outer_sum *o, int member, int team)
+/* dV_i = sum g (a_i s_i)^T and G_i = sum s_i (dw_i s_i)^T, s_0 = x. */
+static outer_sum separate_sum(const job *p, int64_t i, int gram)
 {
     const fc_attention_sizes *s = &p->s;
-    const int64_t n = s->n, width = fc_panel_width(s->kn, n, n), zero = 0;
-    void *pack = fc_at(p->member_pack, member * p->pack_length, s->size);
-    for (int64_t r = 0; r < o->rows; r += DEPTH) {
-        const int64_t depth = o->rows - r < DEPTH ? o->rows - r : DEPTH;
-        const fc_in scale = {o->scale.at ? fc_at(o->scale.at, r * o->scale.row, s->size) : NULL, o->scale.row};
-        s->kn->pack_panels(depth, n, (fc_in){fc_at(o->right, r * n, s->size), n}, scale, width,
-                           depth * width, pack);
-        for (int64_t j = 0; j < n; j += width) {
-            const int64_t cols = n - j < width ? n - j : width, height = o->triangle ? j + cols : n;
-            int64_t begin, end;
-            fc_share((height + 7) / 8, member, team, &begin, &end);
-            end = end * 8 < height ? end * 8 : height;
-            begin *= 8;
-            const fc_gemm g = {
-                .m = end - begin, .n = cols, .taps = 1, .k = depth,
-                .a = fc_at(o->left, r * 8, s->size), .a_row = o->left_row + begin, .a_tap = &zero, .a_step = 8,
-                .b = fc_at(pack, j * depth, s->size), .b_tap = &zero, .b_step = width,
-                .c = fc_at(o->c, begin * n + j, s->size), .c_row = n, .accumulate = o->add || r > 0,
-            };
-            if (end > begin)
-                s->kn->gemm(&g);
-        }
+    const int64_t first = (s->before - i) * s->B;
+    outer_sum o = {
+        .left = p->columns_g, .left_row = p->row_8, .right = i ? fc_at(p->tape->states, first * s->n, s->size) : p->x,
+        .scale = {fc_at(gram ? p->dw : p->tape->a, i, s->size), s->k + 1}, .rows = s->T * s->B,
+    };
+    if (gram) {
+        o.left = i ? fc_at(p->columns_s, first * 8, s->size) : p->columns_x;
+        o.left_row = i ? p->row_8_states : p->row_8;
+    }
+    return o;
+}
+
+/* The terms of matrix `index`, dV_0, G_0, dV_1, ..., one after another; returns how many. Shared:
+ * dV = sum g mixed^T;  G = sum x (dw_0 x)^T + sum over states s (dw s)^T. */
+static int sum_terms(const job *p, int64_t index, outer_sum *term)
+{
+    const fc_attention_sizes *s = &p->s;
+    const int64_t rows = s->T * s->B, gram = index % 2;
+    if (!s->net->shared) {
+        term[0] = separate_sum(p, index / 2, (int)gram);
+        return 1;
+    }
+    term[0] = (outer_sum){
+        .left = gram ? p->columns_x : p->columns_g, .left_row = p->row_8, .right = gram ? p->x : p->tape->mixed,
+        .rows = rows, .scale = {gram ? p->dw : NULL, 1},
+    };
+    term[1] = (outer_sum){
+        .left = p->columns_s, .left_row = p->row_8_states, .right = p->tape->states,
+        .rows = s->before * s->B + rows, .scale = {p->dw_states, 1},
+    };
+    return gram && (s->infinite || s->k > 0) ? 2 : 1;
+}
+
+/* Add rows r, r + 1, ... of a term to the columns j, j + 1, ... of c (n, n); of G_i only the upper triangle. */
+static void add_outer(const job *p, const outer_sum *o, int64_t r, int64_t j, void *c, int gram, int accumulate, void *pack)
+{
+    const fc_attention_sizes *s = &p->s;
+    const int64_t n = s->n, width = p->width, zero = 0;
+    const int64_t depth = o->rows - r < DEPTH ? o->rows - r : DEPTH, cols = n - j < width ? n - j : width;
+    const fc_in right = {fc_at(o->right, r * n + j, s->size), n};
+    const fc_in scale = {o->scale.at ? fc_at(o->scale.at, r * o->scale.row, s->size) : NULL, o->scale.row};
+    s->kn->pack_panels(depth, cols, right, scale, width, depth * width, pack);
+    fc_gemm g = {
+        .m = gram ? j : n, .n = cols, .taps = 1, .k = depth,
+        .a = fc_at(o->left, r * 8, s->size), .a_row = o->left_row, .a_tap = &zero, .a_step = 8,
+        .b = pack, .b_tap = &zero, .b_step = width,
+        .c = fc_at(c, j, s->size), .c_row = n, .accumulate = accumulate,
+    };
+    s->kn->gemm(&g);
+    for (int64_t i = 0; gram && i < cols; i += CORNER) {
+        g.m = cols - i < CORNER ? cols - i : CORNER;
+        g.n = cols - i;
+        g.a_row = o->left_row + j + i;
+        g.b = fc_at(pack, i, s->size);
+        g.c = fc_at(c, (j + i) * n + j + i, s->size);
+        s->kn->gemm(&g);
     }
 }
 
-/* dV_0 = sum g (a_0 x)^T, G_0 = sum x (dw_0 x)^T; dV_i = sum g (a_i s_i)^T, G_i likewise. */
-static void separate_sums(const job *p, int member, int team)
+/* One chunk of rows of one panel: unit = matrix * panels + panel. */
+static void add_chunk(const job *p, int64_t unit, int64_t r, int member)
 {
     const fc_attention_sizes *s = &p->s;
-    const int64_t n = s->n, each = s->k + 1, rows = s->T * s->B;
-    for (int64_t i = 0; i <= s->k; i++) {
-        const int64_t first = (s->before - i) * s->B;
-        const void *right = i ? fc_at(p->tape->states, first * n, s->size) : p->x;
-        const outer_sum value = {
-            .left = p->columns_g, .left_row = p->row_8, .right = right, .rows = rows,
-            .scale = {fc_at(p->tape->a, i, s->size), each}, .c = fc_at(p->dw_v, i * n * n, s->size),
-        };
-        const outer_sum gram = {
-            .left = i ? fc_at(p->columns_s, first * 8, s->size) : p->columns_x,
-            .left_row = i ? p->row_8_states : p->row_8, .right = right, .rows = rows,
-            .scale = {fc_at(p->dw, i, s->size), each}, .c = fc_at(p->gram, i * n * n, s->size), .triangle = 1,
-        };
-        add_outer(p, &value, member, team);
-        add_outer(p, &gram, member, team);
-    }
+    const int64_t panels = (s->n + p->width - 1) / p->width, index = unit / panels, n = s->n;
+    void *c = fc_at(index % 2 ? p->gram : p->dw_v, index / 2 * n * n, s->size);
+    outer_sum term[2];
+    const int terms = sum_terms(p, index, term);
+    for (int i = 0; i < terms; i++)
+        if (r < term[i].rows)
+            add_outer(p, &term[i], r, unit % panels * p->width, c, index % 2, r > 0 || i > 0,
+                      fc_at(p->member_pack, member * p->pack_length, s->size));
 }
 
-/* dV = sum g mixed^T;  G = sum x (dw_0 x)^T + sum over states s (dw s)^T. */
-static void shared_sums(const job *p, int member, int team)
-{
-    const fc_attention_sizes *s = &p->s;
-    const int64_t rows = s->T * s->B;
-    const outer_sum value = {
-        .left = p->columns_g, .left_row = p->row_8, .right = p->tape->mixed, .rows = rows, .c = p->dw_v,
-    };
-    const outer_sum of_x = {
-        .left = p->columns_x, .left_row = p->row_8, .right = p->x, .rows = rows,
-        .scale = {p->dw, 1}, .c = p->gram, .triangle = 1,
-    };
-    const outer_sum of_states = {
-        .left = p->columns_s, .left_row = p->row_8_states,
-        .right = p->tape->states, .rows = s->before * s->B + rows,
-        .scale = {p->dw_states, 1}, .c = p->gram, .triangle = 1, .add = 1,
-    };
-    add_outer(p, &value, member, team);
-    add_outer(p, &of_x, member, team);
-    if (s->infinite || s->k > 0)
-        add_outer(p, &of_states, member, team);
-}
-
+/* One thread takes all units together, chunk by chunk, so that a chunk is read once for all. */
 static void sums(void *context, int member, int team)
 {
-    const job *p = context;
-    if (p->s.net->shared)
-        shared_sums(p, member, team);
-    else
-        separate_sums(p, member, team);
+    job *p = context;
+    const fc_attention_sizes *s = &p->s;
+    const int64_t matrices = s->net->shared ? 2 : 2 * (s->k + 1);
+    const int64_t count = matrices * ((s->n + p->width - 1) / p->width), take = team > 1 ? 1 : count;
+    const int64_t rows = (s->net->shared ? s->before + s->T : s->T) * s->B;
+    for (int64_t unit; (unit = fc_take(&p->parts, take)) < count;)
+        for (int64_t r = 0; r < rows; r += DEPTH)
+            for (int64_t u = unit; u < unit + take; u++)
+                add_chunk(p, u, r, member);
 }
 
-/* dQ_i = K_i G_i and dK_i = Q_i G_i: tasks 2 i and 2 i + 1. */
+/* A panel of G, of whose diagonal block and what is above it only the upper triangle is there. */
+static void pack_gram(const job *p, void *gram, int64_t j, int64_t cols, void *pack, void *scratch)
+{
+    const fc_attention_sizes *s = &p->s;
+    const int64_t n = s->n, width = p->width, below = j + cols;
+    s->kn->mirror(cols, (fc_out){fc_at(gram, j * n + j, s->size), n}, scratch);
+    s->kn->pack_panels(below, cols, (fc_in){fc_at(gram, j, s->size), n}, (fc_in){0}, width, n * width, pack);
+    s->kn->pack_transposed(fc_at(gram, j * n + below, s->size), n, cols, n - below, width, fc_at(pack, below * width, s->size));
+}
+
+/* dQ_i = K_i G_i and dK_i = Q_i G_i, panel by panel. */
 static void score_weights(void *context, int member, int team)
 {
-    const job *p = context;
+    job *p = context;
     const fc_attention_sizes *s = &p->s;
-    const int64_t n = s->n, matrices = s->net->shared ? 1 : s->k + 1, zero = 0;
-    const fc_panels gram = {
-        .at = fc_at(p->member_pack, member * p->pack_length, s->size),
-        .taps = 1, .k = n, .cols = n, .width = fc_panel_width(s->kn, n, n), .tap = &zero,
-    };
-    for (int64_t i = member; i < matrices; i += team) {
-        const int64_t at = i * n * n;
-        void *g = fc_at(p->gram, at, s->size);
-        s->kn->mirror(n, (fc_out){g, n}, gram.at);
-        fc_pack_tap(s, &gram, 0, g, n);
-        fc_multiply(s, n, fc_at(p->w_k, at, s->size), p->row_n, &zero, 1, &gram, fc_at(p->dw_q, at, s->size), n, 0);
-        fc_multiply(s, n, fc_at(p->w_q, at, s->size), p->row_n, &zero, 1, &gram, fc_at(p->dw_k, at, s->size), n, 0);
+    const int64_t n = s->n, width = p->width, panels = (n + width - 1) / width;
+    const int64_t count = (s->net->shared ? 1 : s->k + 1) * panels;
+    void *pack = fc_at(p->member_pack, member * p->pack_length, s->size);
+    (void)team;
+    for (int64_t unit; (unit = fc_take(&p->grams, 1)) < count;) {
+        const int64_t at = unit / panels * n * n, j = unit % panels * width, cols = n - j < width ? n - j : width;
+        const fc_panels gram = {.at = pack, .k = n, .cols = cols, .width = width};
+        pack_gram(p, fc_at(p->gram, at, s->size), j, cols, pack, fc_at(p->member_y, member * p->y_length, s->size));
+        fc_multiply(s, n, fc_at(p->w_k, at, s->size), p->row_n, &gram, fc_at(p->dw_q, at + j, s->size), n);
+        fc_multiply(s, n, fc_at(p->w_q, at, s->size), p->row_n, &gram, fc_at(p->dw_k, at + j, s->size), n);
     }
 }
 
@@ -465,8 +507,10 @@ int fc_attention_rnn_backward(const fc_attention_rnn *net, void *grad, const voi
     job p = {.s = fc_attention_measure(net), .x = x, .w_q = w_q, .w_k = w_k, .w_v = w_v,
              .tape = tape, .grad = grad, .dx = dx, .dw_q = dw_q, .dw_k = dw_k, .dw_v = dw_v};
     const fc_attention_sizes *s = &p.s;
-    threads = fc_useful_threads(threads, work(s));
-    const int team = fc_team_size(threads);
+    const int team = fc_team_size(fc_useful_threads(threads, work(s))), split = s->B < team ? (int)s->B : team;
+    if (!net->shared)
+        p.classes = fc_classify_lags(s, split, p.of);
+    p.slots = fc_slots(s, p.classes, p.of);
     const size_t bytes = lay_out(&p, 0, team);
     void *scratch = fc_arena_take(bytes);
     if (!scratch)
@@ -474,11 +518,11 @@ int fc_attention_rnn_backward(const fc_attention_rnn *net, void *grad, const voi
     lay_out(&p, (uintptr_t)scratch, team);
     fill_tables(&p);
     pack_values(&p);
-    fc_parallel(s->B < team ? (int)s->B : team, recur, &p);
+    fc_parallel(split, recur, &p);
     fc_parallel(team, inputs, &p);
     fc_parallel(team, sums, &p);
-    fc_parallel(net->shared ? 1 : team, score_weights, &p);
-    for (int64_t t = 0; t < s->T; t++)
+    fc_parallel(team, score_weights, &p);
+    for (int64_t t = 0; net->lengths && t < s->T; t++)
         fc_clear_ended(s, t, 0, s->B, step_row(&p, dx, t, 0, s->n), s->n);
     fc_arena_give(scratch);
     return FC_OK;

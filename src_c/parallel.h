@@ -1,7 +1,7 @@
 /* Threads: a team, its static shares, and a barrier. The only door to OpenMP.
  *
- * A driver writes its work as body(context, member, team). Work is divided by fc_share, never
- * by what happens to be free, and no result may depend on `team`.
+ * A driver writes its work as body(context, member, team). Work is divided by fc_share
+ * or taken in units (fc_take); no result may depend on `team` or on who computed it.
  */
 #ifndef FC_PARALLEL_H
 #define FC_PARALLEL_H
@@ -28,6 +28,15 @@ static inline void fc_share(int64_t count, int member, int team, int64_t *begin,
 {
     *begin = count / team * member + (count % team < member ? count % team : member);
     *end = *begin + count / team + (member < count % team);
+}
+
+/* Units of a common heap, which is to be zero before the team starts: `count` of them from the
+ * number returned on. Whoever is free takes the next ones, so that a member whose core is busy
+ * with something else does less. Each unit's result must not depend on who computes it. */
+typedef struct { _Alignas(64) int64_t next; } fc_units;
+static inline int64_t fc_take(fc_units *units, int64_t count)
+{
+    return __atomic_fetch_add(&units->next, count, __ATOMIC_RELAXED);
 }
 
 /* A barrier that spins: for loops whose steps take microseconds. Zero it before the team starts. */

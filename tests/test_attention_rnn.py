@@ -19,6 +19,10 @@ CASES = [
     Case(6, 17, 33, 2, shared=False, h0=2, lengths=True),
     Case(5, 2, 70, 9, shared=False, h0=9),
     Case(4, 4, 64, 1, shared=False, lengths=True),
+    # Few sequences: some lags' matrices meet several states at a time.
+    Case(21, 1, 20, 9, shared=False),
+    Case(12, 2, 10, 5, shared=False, h0=5, lengths=True),
+    Case(9, 3, 17, 4, shared=False, h0=4),
     Case(1, 1, 3, 0),
     Case(7, 9, 50, 3),
     Case(6, 17, 33, 2, h0=2, lengths=True),
@@ -28,6 +32,10 @@ CASES = [
     Case(9, 17, 50, None),
     Case(8, 9, 33, None, h0=4, lengths=True),
     Case(1, 2, 5, None, h0=3),
+    # Large enough for two threads: 2e6 operations, see fc_useful_threads.
+    Case(13, 17, 70, 3, shared=False, lengths=True),
+    Case(20, 17, 50, 3, h0=3),
+    Case(20, 17, 70, None),
 ]
 SMALL = [case for case in CASES if case.steps * case.batch < 40]
 
