@@ -29,6 +29,7 @@ extensions = [
 exclude_patterns = ["scripts", "**/sg_execution_times.rst", "sg_execution_times.rst"]
 templates_path = ["_templates"]
 default_role = "autolink"  # `conv2d` is a link where there is such a function
+rst_prolog = ".. currentmodule:: fastconv\n"
 nitpicky = True
 nitpick_ignore = [("py:obj", "numpy.result_type"), ("py:obj", "threadpoolctl")]
 suppress_warnings = ["config.cache"]  # sphinx-gallery's settings hold functions
@@ -44,8 +45,8 @@ copybutton_prompt_is_regexp = True
 # --- scripts that are pages --------------------------------------------------------------------
 
 sphinx_gallery_conf = {
-    "examples_dirs": ["scripts/mathematics"],
-    "gallery_dirs": ["mathematics"],
+    "examples_dirs": ["scripts/mathematics", "../examples"],
+    "gallery_dirs": ["mathematics", "gallery"],
     "filename_pattern": r"/plot_",
     "ignore_pattern": r"/(?!plot_)[^/]*\.py$",
     "within_subsection_order": "FileNameSortKey",

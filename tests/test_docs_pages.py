@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import fastconv.plot
 import fastconv as fc
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -24,8 +25,9 @@ def test_examples_run(page):
 
 def test_every_public_name_is_in_the_api_reference_once():
     """Those of `reference` are the same names; a page of their own shows their source."""
-    public = set(fc.__all__) - {"jacobian", "reference"}
-    public |= {f"jacobian.{name}" for name in fc.jacobian.__all__}
+    modules = {"jacobian": fc.jacobian, "plot": fastconv.plot}
+    public = set(fc.__all__) - {*modules, "reference"}
+    public |= {f"{module}.{name}" for module in modules for name in modules[module].__all__}
     listed = re.findall(r"^   ([\w.]+)$", (DOCS / "api" / "index.rst").read_text(), re.M)
     listed.remove("reference")  # the page
     assert sorted(listed) == sorted(public)
