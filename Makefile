@@ -22,7 +22,7 @@ built_from := pyproject.toml setup.py MANIFEST.in \
     $(wildcard src_c/* fastconv/*.pyx fastconv/*.pxi fastconv/*.pxd)
 doctests := --doctest-modules --pyargs fastconv
 python_files := $(wildcard fastconv/*.py fastconv/*.pyi fastconv/*/*.py examples/*.py)
-docs_sources := $(wildcard docs/*.* docs/guide/* docs/api/*.rst docs/_*/* docs/scripts/*/*)
+docs_sources := $(wildcard docs/*.* docs/guide/* docs/api/*.rst docs/_*/* docs/plots/* docs/scripts/*/*)
 
 .PHONY: demo docs test sanitize check-dist bench lint format clean FORCE
 .DELETE_ON_ERROR:

@@ -31,7 +31,7 @@ templates_path = ["_templates"]
 default_role = "autolink"  # `conv2d` is a link where there is such a function
 rst_prolog = ".. currentmodule:: fastconv\n"
 nitpicky = True
-nitpick_ignore = [("py:obj", "numpy.result_type"), ("py:obj", "threadpoolctl")]
+nitpick_ignore_regex = [("py:obj", r"(numpy|matplotlib)\..*"), ("py:obj", "threadpoolctl")]
 suppress_warnings = ["config.cache"]  # sphinx-gallery's settings hold functions
 
 # --- docstrings --------------------------------------------------------------------------------
@@ -48,17 +48,14 @@ sphinx_gallery_conf = {
     "examples_dirs": ["scripts/mathematics", "../examples"],
     "gallery_dirs": ["mathematics", "gallery"],
     "filename_pattern": r"/plot_",
-    "ignore_pattern": r"/(?!plot_)[^/]*\.py$",
+    "ignore_pattern": r"(^|/)(?!plot_)[^/]*\.py$",
     "within_subsection_order": "FileNameSortKey",
     "backreferences_dir": "api/generated/backreferences",
     "doc_module": ("fastconv",),
-    "reference_url": {"fastconv": None},
     "show_memory": False,
     "show_signature": False,
     "min_reported_time": 1,
-    "plot_gallery": True,
     "abort_on_example_error": True,
-    "copyfile_regex": r".*\.rst",
 }
 plot_html_show_formats = False
 plot_html_show_source_link = False

@@ -5,74 +5,61 @@ import numpy as np
 
 import fastconv as fc
 
-KERNELS = [(2,), (3,), (4,), (5,), (2, 2), (3, 3), (1, 5), (4, 4), (5, 5), (3, 3, 3)]
-CHANNELS = [4, 8, 16, 32, 64, 128, 256, 512]
-IMAGES = {1: (64,), 2: (10, 10), 3: (5, 8, 8)}  # cells of each axis
-LARGER = [6, 8, 12, 16, 24, 32, 48, 64]  # images for the weight gradient, which sums over pixels
+KERNELS = [(2,), (3,), (4,), (5,), (3, 3, 3), (2, 2), (3, 3), (4, 4), (5, 5), (1, 5)]
+IMAGES = {1: (100,), 2: (10, 10), 3: (4, 7, 7)}  # cells of each axis
+ALGORITHMS = {"direct": "C0", "winograd": "C1"}
+STYLES = {np.float32: "-", np.float64: ":"}
 
 
-def function(rank, name=""):
-    return getattr(fc, f"conv{rank}d{name}"), getattr(fc.reference, f"conv{rank}d{name}")
-
-
-def error(result, exact):
-    """Relative to the largest number."""
-    return float(np.abs(result - exact).max() / np.abs(exact).max())
-
-
-def forward(kernel, channels, dtype, rng):
-    """The error of both algorithms, for normal data."""
-    ours, reference = function(len(kernel))
-    x = rng.standard_normal((channels, *IMAGES[len(kernel)])).astype(dtype)
+def forward_error(kernel, channels, dtype, algorithm, rng):
+    """Relative to the largest output, in units of eps, for normal data."""
+    rank = len(kernel)
+    x = rng.standard_normal((channels, *IMAGES[rank])).astype(dtype)
     w = rng.standard_normal((4, channels, *kernel)).astype(dtype)
-    exact = reference(x.astype(np.longdouble), w.astype(np.longdouble))
-    return [error(ours(x, w, algorithm=name), exact) for name in ("direct", "winograd")]
+    exact = getattr(fc.reference, f"conv{rank}d")(*(a.astype(np.longdouble) for a in (x, w)))
+    y = getattr(fc, f"conv{rank}d")(x, w, algorithm=algorithm)
+    return float(np.abs(y - exact).max() / np.abs(exact).max()) / np.finfo(dtype).eps
 
 
-def weight_gradient(kernel, size, dtype, rng):
-    ours, reference = function(len(kernel), "_backward")
-    image = (size * size,) if len(kernel) == 1 else (size,) * 2
-    x = rng.standard_normal((8, *image)).astype(dtype)
-    w = rng.standard_normal((8, 8, *kernel)).astype(dtype)
-    dy = rng.standard_normal((8, *(n - k + 1 for n, k in zip(image, kernel, strict=True))))
-    dy, mask = dy.astype(dtype), (False, True, False)
-    wide = (a.astype(np.longdouble) for a in (dy, x, w))
-    exact = reference(*wide, output_mask=mask).weight
-    return [
-        error(ours(dy, x, w, output_mask=mask, algorithm=name).weight, exact)
-        for name in ("direct", "winograd")
-    ]
+def weight_error(kernel, side, dtype, algorithm, rng):
+    """The same of the weight gradient, which sums over the outputs."""
+    rank = len(kernel)
+    outputs = {1: (side * side,), 2: (side, side), 3: (4, side, side // 4)}[rank]
+    image = (n + k - 1 for n, k in zip(outputs, kernel, strict=True))
+    x = rng.standard_normal((4, *image)).astype(dtype)
+    w = np.zeros((4, 4, *kernel), dtype)
+    dy = rng.standard_normal((4, *outputs)).astype(dtype)
+    mask, wide = (False, True, False), (a.astype(np.longdouble) for a in (dy, x, w))
+    exact = getattr(fc.reference, f"conv{rank}d_backward")(*wide, output_mask=mask).weight
+    backward = getattr(fc, f"conv{rank}d_backward")
+    dw = backward(dy, x, w, output_mask=mask, algorithm=algorithm).weight
+    return float(np.abs(dw - exact).max() / np.abs(exact).max()) / np.finfo(dtype).eps
 
 
-def panel(ax, sizes, measure, kernels, dtype, rng):
-    styles = {1: ":", 2: "-", 3: "--"}
-    for index, kernel in enumerate(kernels):
-        errors = np.array([measure(kernel, size, dtype, rng) for size in sizes])
-        for of_algorithm, colour in zip(errors.T, ("C0", "C1"), strict=True):
-            ax.loglog(sizes, of_algorithm, styles[len(kernel)], color=colour, lw=0.9)
-            ax.annotate(
-                " x ".join(map(str, kernel)), (sizes[-1], of_algorithm[-1]), fontsize=5,
-                xytext=(3 + 18 * (index % 3), 0), textcoords="offset points", va="center",
-                color=colour,
-            )  # fmt: skip
-    ax.set_xlim(sizes[0], sizes[-1] * 2.6)
-    ax.set_title(f"{np.dtype(dtype).name}", fontsize=9)
-    ax.grid(alpha=0.3)
-
-
-def main():
+def draw(error, sizes, title, xlabel):
+    figure, axes = plt.subplots(2, 5, figsize=(9, 4.6), sharex=True, sharey=True)
     rng = np.random.default_rng(0)
-    figure, axes = plt.subplots(2, 2, figsize=(8, 7))
-    flat = [kernel for kernel in KERNELS if len(kernel) < 3]
-    for (left, right), dtype in zip(axes, (np.float32, np.float64), strict=True):
-        panel(left, CHANNELS, forward, KERNELS, dtype, rng)
-        panel(right, LARGER, weight_gradient, flat, dtype, rng)
-        left.set_ylabel("largest error / largest output")
-    axes[1, 0].set_xlabel("input channels (forward)")
-    axes[1, 1].set_xlabel("side of the image (weight gradient)")
-    for name, colour in (("direct", "C0"), ("winograd", "C1")):
-        axes[0, 0].plot([], [], color=colour, label=name)
-    axes[0, 0].legend(fontsize=8)
+    for ax, kernel in zip(axes.flat, KERNELS, strict=True):
+        for dtype, style in STYLES.items():
+            for algorithm, colour in ALGORITHMS.items():
+                errors = [
+                    np.median([error(kernel, size, dtype, algorithm, rng) for _ in range(3)])
+                    for size in sizes
+                ]
+                label = f"{algorithm}, {dtype.__name__}"
+                ax.loglog(sizes, errors, style, color=colour, label=label, lw=1.4)
+        ax.set_title(" x ".join(map(str, kernel)), fontsize=9)
+        ax.set_xticks([sizes[0], sizes[2], sizes[-1]], [sizes[0], sizes[2], sizes[-1]])
+        ax.set_xticks([], minor=True)
+        ax.grid(alpha=0.3)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("error in eps")
+    figure.supxlabel(xlabel, fontsize=9)
+    figure.suptitle(title, fontsize=10)
+    axes[0, 0].legend(fontsize=6)
 
 
-main()
+draw(forward_error, [4, 16, 64, 256, 512], "Forward: largest error over largest output",
+     "input channels")  # fmt: skip
+draw(weight_error, [8, 16, 32, 48], "Weight gradient: largest error over largest gradient",
+     "side of an image of as many outputs")  # fmt: skip
