@@ -20,6 +20,7 @@
 enum {
     CHANNELS = 128,          /* of a slice: with it U of 16 filters takes 300 KB, a third of L2 */
     CHANNELS_AT_ONCE = 8,    /* of weights being transformed: their taps and half-way points fit L1 */
+    CHANNELS_AHEAD = 16,     /* how far ahead of their use weights are asked for */
     POINTS = FC_WINOGRAD_POINTS,
 };
 
@@ -175,6 +176,15 @@ static void transform_taps(const plan *p, const char *taps, char *half, int64_t 
 {
     const fc_line *y = &p->strips.y, *x = &p->strips.x;
     const int64_t lanes = p->lanes, row = p->kernel[2];
+    const char *first = taps + (y->weight * row + x->weight) * lanes * p->size;
+    if (y->taps == x->taps && y->taps > 1) {   /* half the time of two passes */
+        p->kernels->winograd_square(&(fc_winograd_square){
+            .length = (int)y->taps, .rows = channels, .from = first,
+            .from_row = p->taps * lanes, .from_y = y->weight_step * row * lanes,
+            .from_x = x->weight_step * lanes,
+            .to = u, .to_row = p->block, .to_point = p->u_point});
+        return;
+    }
     int64_t tap[POINTS], vector[POINTS], line[POINTS], point[POINTS];
     for (int64_t i = 0; i < POINTS; i++) {
         tap[i] = i * x->weight_step * lanes;
@@ -185,7 +195,7 @@ static void transform_taps(const plan *p, const char *taps, char *half, int64_t 
     p->kernels->winograd(&(fc_winograd){
         .kind = y->taps > 1 ? FC_WINOGRAD_FILTER : FC_WINOGRAD_COPY, .length = (int)y->taps,
         .rows = channels, .items = x->taps,
-        .from = taps + (y->weight * row + x->weight) * lanes * p->size,
+        .from = first,
         .from_row = p->taps * lanes, .from_point = y->weight_step * row * lanes, .from_item = tap,
         .to = half, .to_row = y->points * x->taps * lanes, .to_point = x->taps * lanes,
         .to_item = vector});
@@ -211,12 +221,13 @@ static void pack_slice(const plan *p, const char *w, int64_t group, int64_t bloc
             const int64_t some = fc_least(CHANNELS_AT_ONCE, channels - c);
             const int64_t rows = fc_least(lanes, filters - f);
             const char *from = w + (f * p->w_filter + c * p->w_channel) * size;
+            const int64_t ahead = CHANNELS_AHEAD * p->w_channel;
             if (p->w_channel == p->taps)
-                p->kernels->to_lanes(from, p->w_filter, rows, end, some * p->taps, weights);
+                p->kernels->to_lanes(from, p->w_filter, rows, end, some * p->taps, ahead, weights);
             else
                 for (int64_t i = 0; i < some; i++)
                     p->kernels->to_lanes(from + i * p->w_channel * size, p->w_filter, rows, end,
-                                         p->taps, weights + i * p->taps * lanes * size);
+                                         p->taps, ahead, weights + i * p->taps * lanes * size);
             for (int64_t t = 0; t < p->z.taps; t++) {
                 const int64_t tap = (p->z.weight + t * p->z.weight_step) * p->kernel[1]
                                     * p->kernel[2];

@@ -95,7 +95,7 @@ int64_t fc_tiled_rows_bytes(const fc_tiled *t)
 /* The cells of rows [top, bottom) and columns [left, right) of a plane, of `rows` channels, to
  * stage [row][column]; rows outside the plane are zero. */
 static void stage_cells(const fc_tiled *t, const char *plane, int64_t rows, int64_t top,
-                        int64_t bottom, int64_t left, int64_t right, char *stage)
+                        int64_t bottom, int64_t left, int64_t right, int64_t ahead, char *stage)
 {
     const int64_t size = t->size, width = right - left, row = width * t->lanes * size;
     const int64_t first = fc_least(fc_most(top, 0), bottom);
@@ -104,16 +104,34 @@ static void stage_cells(const fc_tiled *t, const char *plane, int64_t rows, int6
     char *to = stage + (first - top) * row;
     memset(stage, 0, (size_t)((first - top) * row));
     if (width == t->cells[2] && last > first)
-        t->kernels->to_lanes(from, t->plane, rows, t->end, (last - first) * width, to);
+        t->kernels->to_lanes(from, t->plane, rows, t->end, (last - first) * width, ahead, to);
     else if (width > 0)
         for (int64_t i = first; i < last; i++, from += t->cells[2] * size, to += row)
-            t->kernels->to_lanes(from, t->plane, rows, t->end, width, to);
+            t->kernels->to_lanes(from, t->plane, rows, t->end, width, ahead, to);
     memset(stage + (last - top) * row, 0, (size_t)((bottom - last) * row));
 }
 
-/* V of `count` strips one below the other, for one vector of channels in one plane. */
+/* Where the array holds one vector of channels of one plane, row 0, and the row that a strip's
+ * outputs begin with. */
+static int64_t plane_of(const fc_tiled *t, int64_t group, int64_t vector, int64_t depth,
+                        int64_t image)
+{
+    return image * t->image + group * t->group + vector * t->lanes * t->plane
+           + depth * t->cells[1] * t->cells[2];
+}
+
+static int64_t start_of(const fc_tiled *t, int64_t group, int64_t vector, int64_t depth,
+                        int64_t strip)
+{
+    const fc_strip at = fc_strip_at(t->strips, strip);
+    return plane_of(t, group, vector, depth, at.image) + at.top * t->cells[2] + at.left;
+}
+
+/* V of `count` strips one below the other, for one vector of channels in one plane; the next
+ * ones stand `ahead` elements behind. */
 static void transform(const fc_tiled *t, int64_t group, int64_t vector, int64_t depth,
-                      int64_t strip, int64_t count, char *stage, char *rows, char *v)
+                      int64_t strip, int64_t count, int64_t ahead, char *stage, char *rows,
+                      char *v)
 {
     const fc_line *x = &t->strips->x, *y = &t->strips->y;
     const int64_t vec_bytes = t->lanes * t->size, across = t->strips->width;
@@ -124,12 +142,10 @@ static void transform(const fc_tiled *t, int64_t group, int64_t vector, int64_t 
     const int64_t from = t->first_x + at.left;
     const int64_t left = fc_least(fc_most(from, 0), t->cells[2]);
     const int64_t right = fc_most(fc_least(from + across, t->cells[2]), left);
-    const char *plane = t->array + (at.image * t->image + group * t->group
-                                    + vector * t->lanes * t->plane
-                                    + depth * t->cells[1] * t->cells[2]) * t->size;
+    const char *plane = t->array + plane_of(t, group, vector, depth, at.image) * t->size;
     const int64_t channels = fc_least(t->lanes, t->channels - vector * t->lanes);
     if (y->taps > 1)
-        stage_cells(t, plane, channels, top, bottom, left, right, stage);
+        stage_cells(t, plane, channels, top, bottom, left, right, ahead, stage);
     const int64_t before = fc_least(fc_most(left - from, 0), across);
     const int64_t behind = fc_most(fc_least(right - from, across), before);
     for (int64_t i = 0; i < y->points; i++) {
@@ -144,7 +160,7 @@ static void transform(const fc_tiled *t, int64_t group, int64_t vector, int64_t 
         char *strip_v = v + i * t->strip * t->size;
         if (y->taps == 1) {   /* the row itself, and zeros behind it again */
             stage_cells(t, plane, channels, top + below, top + below + 1, left, right,
-                        rows + before * vec_bytes);
+                        ahead, rows + before * vec_bytes);
             memset(rows + behind * vec_bytes, 0, (size_t)((across - behind) * vec_bytes));
         } else t->kernels->winograd(&(fc_winograd){
             .kind = t->kind, .length = (int)reach(t, y), .rows = 1, .items = right - left,
@@ -172,14 +188,18 @@ void fc_tiled_fill(const fc_tiled *t, int64_t group, int64_t first, int64_t coun
     const int64_t tiles = t->strips->y.tiles;
     int64_t unit, end;
     fc_share(vectors * deep * count, member, team, &unit, &end);
+    int64_t at = start_of(t, group, unit / count / deep, unit / count % deep, first + unit % count);
     while (unit < end) {
         const int64_t strip = first + unit % count, depth = unit / count % deep;
         const int64_t vector = unit / count / deep;
         const int64_t in_chunk = fc_least(end - unit, count - unit % count);
         const int64_t run = fc_least(fc_least(t->stack, tiles - strip % tiles), in_chunk);
-        transform(t, group, vector, depth, strip, run, stage, rows,
+        unit += run;
+        const int64_t next = start_of(t, group, unit / count / deep, unit / count % deep,
+                                      first + unit % count);
+        transform(t, group, vector, depth, strip, run, next - at, stage, rows,
                   v + ((strip - first) * t->strip + depth * t->strips->segment * t->pitch
                        + vector * t->lanes) * t->size);
-        unit += run;
+        at = next;
     }
 }

@@ -235,6 +235,19 @@ typedef struct {
     const void *bias;     /* one vector, added to every result of COPY and OUTPUT, or NULL */
 } fc_winograd;
 
+/* FILTER along both axes in one pass, for `rows` filters of length x length vectors:
+ *
+ *     from[row * from_row + y * from_y + x * from_x] to to[row * to_row + (6 i + k) * to_point]
+ */
+typedef struct {
+    int length;           /* 2 <= length <= 5 */
+    int64_t rows;
+    const void *from;
+    int64_t from_row, from_y, from_x;
+    void *to;
+    int64_t to_row, to_point;
+} fc_winograd_square;
+
 typedef struct {
     int64_t lanes;   /* of one vector */
     int64_t rows;    /* of the register tile at its widest: worth making m a multiple */
@@ -298,12 +311,14 @@ typedef struct {
      *     to_lanes     to[i * lanes + l] = from[min(l, rows - 1) * from_row + i]
      *     from_lanes   to[l * to_row + i] = from[i * lanes + l], l < rows
      * 1 <= rows <= lanes. to_lanes reads from what its formula names on up to `end`, and may
-     * write as if count were a multiple of lanes; from_lanes may read as if. */
+     * write as if count were a multiple of lanes; from_lanes may read as if. Meanwhile to_lanes
+     * has what lies `ahead` elements behind that brought to L2: what the next call will read. */
     void (*to_lanes)(const void *from, int64_t from_row, int64_t rows, const void *end,
-                     int64_t count, void *to);
+                     int64_t count, int64_t ahead, void *to);
     void (*from_lanes)(const void *from, int64_t count, void *to, int64_t to_row, int64_t rows);
     /* Returns, for COPY and OUTPUT, whether every vector that it read was finite. */
     int (*winograd)(const fc_winograd *);
+    void (*winograd_square)(const fc_winograd_square *);
     /* y[i * step] = z[i] where y[i * step] is not finite, i < count */
     void (*mend)(void *y, int64_t step, const void *z, int64_t count);
 } fc_kernels;
