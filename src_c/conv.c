@@ -12,8 +12,6 @@ static void strides(const int64_t lengths[3], int64_t out[3])
     out[0] = lengths[1] * lengths[2];
 }
 
-static int64_t volume(const int64_t lengths[3]) { return lengths[0] * lengths[1] * lengths[2]; }
-
 /* Leave out the taps of an axis that meet nothing but padding: they stand at its ends. */
 static void trim(fc_axis *axis)
 {
@@ -65,15 +63,15 @@ int fc_conv_forward(const fc_conv *given, const void *x, const void *w, const vo
     if (fc_conv_algorithm(given, FC_FORWARD, 0) == FC_WINOGRAD)
         return fc_winograd_forward(given, x, w, bias, y, threads);
     const fc_conv conv = fc_conv_merge_axes(given);
-    const int64_t kernel = volume(conv.kernel), channels = conv.in_channels / conv.groups;
+    const int64_t kernel = fc_volume(conv.kernel), channels = conv.in_channels / conv.groups;
     fc_job job = {
         .kernels = fc_active[conv.dtype], .size = conv.dtype == FC_F64 ? 8 : 4, .threads = threads,
         .batch = conv.batch, .groups = conv.groups,
         .rows = conv.out_channels / conv.groups, .channels = channels,
-        .source = x, .source_channel = volume(conv.in),
+        .source = x, .source_channel = fc_volume(conv.in),
         .weight = w, .weight_group = conv.out_channels / conv.groups * channels * kernel,
         .weight_row = channels * kernel, .weight_channel = kernel,
-        .bias = bias, .out = y, .out_row = volume(conv.out),
+        .bias = bias, .out = y, .out_row = fc_volume(conv.out),
     };
     strides(conv.in, job.source_axis);
     strides(conv.kernel, job.weight_axis);
@@ -81,7 +79,10 @@ int fc_conv_forward(const fc_conv *given, const void *x, const void *w, const vo
     for (int a = 0; a < 3; a++)
         job.axis[a] = fc_axis_forward(&conv, a);
     /* Leaving a tap out is the same as adding zeros only while the weights are finite. */
-    job.skip_padding = in_padding(&job) > 0.03
+    const double padding = in_padding(&job);
+    job.skip_pays = padding > 0.03;
+    job.live = job.skip_pays ? 1 - padding : 1;
+    job.skip_padding = job.skip_pays
         && job.kernels->finite(w, conv.out_channels * channels * kernel);
     return run(&job);
 }
@@ -95,15 +96,15 @@ int fc_conv_grad_input(const fc_conv *given, const void *dy, const void *w, cons
     if (fc_conv_algorithm(given, FC_GRAD_INPUT, 0) == FC_WINOGRAD)
         return fc_winograd_grad_input(given, dy, w, bias, dx, threads);
     const fc_conv conv = fc_conv_merge_axes(given);
-    const int64_t kernel = volume(conv.kernel), rows = conv.in_channels / conv.groups;
+    const int64_t kernel = fc_volume(conv.kernel), rows = conv.in_channels / conv.groups;
     fc_job job = {
         .kernels = fc_active[conv.dtype], .size = conv.dtype == FC_F64 ? 8 : 4, .threads = threads,
         .batch = conv.batch, .groups = conv.groups,
         .rows = rows, .channels = conv.out_channels / conv.groups,
-        .source = dy, .source_channel = volume(conv.out),
+        .source = dy, .source_channel = fc_volume(conv.out),
         .weight = w, .weight_group = conv.out_channels / conv.groups * rows * kernel,
         .weight_row = kernel, .weight_channel = rows * kernel,
-        .bias = bias, .out = dx, .out_row = volume(conv.in), .skip_padding = 1,
+        .bias = bias, .out = dx, .out_row = fc_volume(conv.in), .skip_pays = 1, .skip_padding = 1,
     };
     strides(conv.out, job.source_axis);
     strides(conv.kernel, job.weight_axis);
@@ -115,6 +116,7 @@ int fc_conv_grad_input(const fc_conv *given, const void *dy, const void *w, cons
         const int64_t at[3] = {phase / s[2] / s[1], phase / s[2] % s[1], phase % s[2]};
         for (int a = 0; a < 3; a++)
             job.axis[a] = fc_axis_grad_input(&conv, a, at[a]);
+        job.live = 1 - in_padding(&job);
         const int status = run(&job);
         if (status != FC_OK)
             return status;

@@ -19,7 +19,9 @@ typedef struct {
     const fc_kernels *kernels;
     int64_t size;                       /* bytes of an element */
     int threads;
-    int skip_padding;                   /* taps that read nothing but zeros may be left out */
+    int skip_pays;                      /* are taps that read nothing but zeros worth leaving out, */
+    int skip_padding;                   /* and may they be? Says the geometry; say the weights. */
+    double live;                        /* share of the products that panels do not leave out */
     int64_t batch, groups, rows, channels;   /* rows and channels of one group */
     fc_axis axis[3];
 

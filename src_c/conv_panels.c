@@ -3,7 +3,7 @@
  * A panel is the operand B of one product: for `width` neighbouring pixels (counted on over
  * rows, axes and images) the source cell of every tap and channel, gathered once and shared by
  * all rows. Stride, dilation and padding are settled while gathering; the weights are read in
- * place. Each output is written once for each block of channels (BLOCK).
+ * place. Each output is written once for each block of channels (BLOCK_BYTES).
  *
  *     panel (entries, channels, width)    A_t[row, c] = weight(row, c, tap t)    C (rows, width)
  *
@@ -16,9 +16,12 @@
 #include "conv_job.h"
 #include "parallel.h"
 
-/* Panel rows (taps x channels) of one product. 2304 x 48 floats are 440 KB, half of a Zen 4's
- * L2; the sums of further blocks are added in turn, in an order that shapes alone decide. */
-enum { BLOCK = 2304, MAX_WIDTH = 64 };   /* width + one vector, at most */
+/* Bytes of one lane's panel rows (taps x channels) in a product: 48 lanes of them are 440 KB, half
+ * of a Zen 4's L2. The sums of further blocks are added in turn, in an order that shapes alone
+ * decide. A panel has some 48 lanes in any type and on any instruction set: all weights are read
+ * again for each, which for panels of 24 doubles cost up to a fifth (512 x 7 x 7, backward). */
+enum { BLOCK_BYTES = 9216, LANES = 48, MAX_WIDTH = 64,   /* width + one vector, at most */
+       RUNS = 128 };     /* of the taps gathered together */
 
 /* Taps x channels of the entries that share weights in L1: 8 rows x 288 floats are 9 KB. With all
  * 256 channels of a 3x3 kernel (74 KB) the same product ran at 93 in place of 107 GF/s. */
@@ -30,6 +33,7 @@ typedef struct {
     const fc_job *job;
     int64_t pixels, width, panels, row_blocks;
     int64_t taps, tap_block;             /* all, and at most so many a product */
+    int in_order;                        /* is a product one entry, weights as they lie? */
     int64_t near, channel_block;         /* channels of an entry, and of a product */
     int64_t entries;                     /* at most, of a product */
     int64_t panel_bytes, stride;         /* of a member's panel, of all its scratch */
@@ -45,8 +49,6 @@ typedef struct {
     int64_t count;
     int64_t first_pixel, lanes, row_lanes;
 } member;
-
-static int64_t up(int64_t count, int64_t multiple) { return (count + multiple - 1) / multiple * multiple; }
 
 /* Cut pixels first .. first + lanes - 1 into runs along the last axis. */
 static void cut_runs(const plan *p, member *m)
@@ -97,46 +99,64 @@ static int64_t source_runs(const plan *p, const member *m, const int64_t r[3], f
     return count;
 }
 
-/* One entry: its cells to panel row `at`. Returns 0 if it was left out, being all padding. */
-static int gather_entry(const plan *p, const member *m, int64_t group, const int64_t r[3],
-                        int64_t channel, int64_t channels, int64_t at)
-{
-    const fc_job *job = p->job;
-    fc_run runs[MAX_WIDTH];
-    const int64_t count = source_runs(p, m, r, runs);
-    if (!count && job->skip_padding)
-        return 0;
-    const int64_t start = (group * job->channels + channel) * job->source_channel;
-    const int64_t all = job->batch * job->groups * job->channels * job->source_channel;
-    job->kernels->gather(&(fc_gather){
-        .runs = runs, .count = count, .step = job->axis[2].step, .rows = channels,
-        .from = job->source + start * job->size, .from_row = job->source_channel,
-        .behind = start, .ahead = all - start,
-        .to = m->panel + at * m->row_lanes * job->size, .to_row = m->row_lanes,
-    });
-    return 1;
-}
-
-/* The entries of taps tap .. tap + taps - 1 and channels channel .. + channels - 1, `near` of
- * these at a time; returns how many there are. */
-static int64_t gather_block(const plan *p, member *m, int64_t group, int64_t tap, int64_t taps,
-                            int64_t channel, int64_t channels, int64_t near)
+/* Taps tap .. tap + taps - 1 of some channels to the panel, from element `at` on; those that are
+ * all padding are left out where they may be. Their weights' offsets to `weight`; returns how many
+ * there are. */
+static int64_t gather_taps(const plan *p, const member *m, int64_t group, int64_t tap, int64_t taps,
+                           int64_t channel, int64_t channels, fc_gather to, int64_t at, int64_t *weight)
 {
     const fc_job *job = p->job;
     const fc_axis *axis = job->axis;
-    int64_t count = 0;
-    for (int64_t c = channel; c < channel + channels; c += near) {
-        int64_t r[3] = {tap / axis[2].taps / axis[1].taps, tap / axis[2].taps % axis[1].taps,
-                        tap % axis[2].taps};
-        for (int64_t t = 0; t < taps; t++, fc_job_next_tap(job, r)) {
-            if (!gather_entry(p, m, group, r, c, near, count * near))
+    const int64_t start = (group * job->channels + channel) * job->source_channel;
+    fc_run runs[RUNS];
+    int64_t count[RUNS], live = 0, end = tap + taps;
+    int64_t r[3] = {tap / axis[2].taps / axis[1].taps, tap / axis[2].taps % axis[1].taps, tap % axis[2].taps};
+    to.runs = runs, to.count = count, to.step = axis[2].step, to.rows = channels, to.width = m->row_lanes;
+    to.from = job->source + start * job->size, to.from_row = job->source_channel;
+    to.behind = start, to.ahead = job->batch * job->groups * job->channels * job->source_channel - start;
+    while (tap < end) {
+        int64_t used = 0;
+        to.taps = 0;
+        to.to = m->panel + (at + live * to.to_tap) * job->size;
+        for (; tap < end && to.taps < RUNS && used + m->count <= RUNS; tap++, fc_job_next_tap(job, r)) {
+            count[to.taps] = source_runs(p, m, r, runs + used);
+            if (!count[to.taps] && job->skip_padding)
                 continue;
-            m->a_tap[count] = fc_job_weight(job, r) + c * job->weight_channel;
-            m->b_tap[count] = count * near * m->row_lanes;
-            count++;
+            weight[live + to.taps] = fc_job_weight(job, r);
+            used += count[to.taps++];
+        }
+        job->kernels->gather(&to);
+        live += to.taps;
+    }
+    return live;
+}
+
+/* Channels channel .. + channels - 1 of taps tap .. + taps - 1, k of them an entry: the product's
+ * operands. Without taps to leave out all is one entry, in the order of the weights. */
+static void gather_block(const plan *p, const member *m, int64_t group, int64_t tap, int64_t taps,
+                         int64_t channel, int64_t channels, fc_gemm *g)
+{
+    const fc_job *job = p->job;
+    g->taps = 0;
+    if (!g->k || !taps)
+        return;
+    if (p->in_order) {
+        const fc_gather to = {.to_row = taps * m->row_lanes, .to_tap = m->row_lanes};
+        g->taps = gather_taps(p, m, group, tap, taps, channel, channels, to, 0, m->a_tap) > 0;
+        m->a_tap[0] += channel * job->weight_channel;
+        m->b_tap[0] = 0;
+        g->k = taps * channels;
+        return;
+    }
+    const fc_gather to = {.to_row = m->row_lanes, .to_tap = g->k * m->row_lanes};
+    for (int64_t c = channel; c < channel + channels; c += g->k) {
+        const int64_t first = g->taps;
+        g->taps += gather_taps(p, m, group, tap, taps, c, g->k, to, first * to.to_tap, m->a_tap + first);
+        for (int64_t t = first; t < g->taps; t++) {
+            m->a_tap[t] += c * job->weight_channel;
+            m->b_tap[t] = t * to.to_tap;
         }
     }
-    return count;
 }
 
 /* Put the tile's rows where they belong. */
@@ -169,7 +189,7 @@ static void compute(const plan *p, member *m, int64_t group, int64_t row, int64_
     fc_gemm g = {
         .m = rows, .n = m->lanes,
         .a = job->weight + group * job->weight_group * job->size,
-        .a_row = p->rows + row, .a_tap = m->a_tap, .a_step = job->weight_channel,
+        .a_row = p->rows + row, .a_tap = m->a_tap, .a_step = p->in_order ? 1 : job->weight_channel,
         .b = m->panel, .b_tap = m->b_tap, .b_step = m->row_lanes,
         .c = direct ? job->out + to * job->size : m->tile,
         .c_row = direct ? job->out_row : m->row_lanes,
@@ -181,7 +201,7 @@ static void compute(const plan *p, member *m, int64_t group, int64_t row, int64_
         step = left < p->channel_block ? g.k ? left / g.k * g.k : 1 : p->channel_block;
         for (int64_t t = 0; t == 0 || t < p->taps; t += p->tap_block) {
             const int64_t taps = p->taps - t < p->tap_block ? p->taps - t : p->tap_block;
-            g.taps = g.k && taps ? gather_block(p, m, group, t, taps, c, step, g.k) : 0;
+            gather_block(p, m, group, t, taps, c, step, &g);
             if (g.taps || !g.accumulate)
                 job->kernels->gemm(&g);
             g.accumulate = 1;
@@ -198,7 +218,7 @@ static void body(void *context, int index, int team)
     const fc_job *job = p->job;
     char *scratch = p->scratch + index * p->stride;
     member m = {.a_tap = (int64_t *)scratch, .b_tap = (int64_t *)scratch + p->entries};
-    m.panel = scratch + up(2 * p->entries * (int64_t)sizeof(int64_t), 64);
+    m.panel = scratch + fc_round_up(2 * p->entries * (int64_t)sizeof(int64_t), 64);
     m.tile = m.panel + p->panel_bytes;
     int64_t at, end;
     fc_share(job->groups * p->panels * p->row_blocks, index, team, &at, &end);
@@ -210,7 +230,7 @@ static void body(void *context, int index, int team)
         const int64_t panel = unit % p->panels;
         m.first_pixel = panel * p->width;
         m.lanes = panel == p->panels - 1 ? p->pixels - m.first_pixel : p->width;
-        m.row_lanes = up(m.lanes, job->kernels->lanes);
+        m.row_lanes = fc_round_up(m.lanes, job->kernels->lanes);
         cut_runs(p, &m);
         compute(p, &m, unit / p->panels, row, rows < job->rows - row ? rows : job->rows - row);
         at += blocks;
@@ -222,17 +242,16 @@ static void body(void *context, int index, int team)
 static void cut_channels(plan *p)
 {
     const int64_t channels = p->job->channels > 0 ? p->job->channels : 1;
-    const int64_t taps = p->taps > 0 ? p->taps : 1;
-    p->tap_block = taps < BLOCK ? taps : BLOCK;
-    /* Channels a multiple of a page apart share a set of L1: gather few of them at a time. On
-     * 64 x 32 x 32 with dilation 2 this took the product from 87 to 99 GF/s. */
-    const int64_t near = p->job->source_channel * p->job->size % 4096 ? NEAR : NEAR / 4;
-    const int64_t nears = taps < near ? (channels + near / taps - 1) / (near / taps) : channels;
+    const int64_t taps = p->taps > 0 ? p->taps : 1, block = BLOCK_BYTES / p->job->size;
+    p->tap_block = fc_least(taps, block);
+    p->in_order = !p->job->skip_pays;
+    const int64_t nears = p->in_order || taps >= NEAR ? channels
+        : (channels + NEAR / taps - 1) / (NEAR / taps);
     p->near = (channels + nears - 1) / nears;
-    const int64_t most = BLOCK / (p->tap_block * p->near) > 0 ? BLOCK / (p->tap_block * p->near) : 1;
+    const int64_t most = fc_most(block / (p->tap_block * p->near), 1);
     const int64_t blocks = (nears + most - 1) / most, each = (nears + blocks - 1) / blocks;
     p->channel_block = p->near * each;
-    p->entries = p->tap_block * each;
+    p->entries = p->tap_block * (p->in_order ? 1 : each);
 }
 
 int fc_conv_panels(const fc_job *job)
@@ -244,15 +263,15 @@ int fc_conv_panels(const fc_job *job)
     if (!p.pixels || !job->rows)
         return FC_OK;
     /* Full panels, and a last one that takes up to one more vector before it is cut in two. */
-    p.width = job->kernels->width;
+    p.width = fc_most(LANES / job->kernels->width, 1) * job->kernels->width;
     p.panels = p.pixels <= p.width + lanes ? 1 : (p.pixels - lanes + p.width - 1) / p.width;
     p.row_blocks = (job->rows + job->kernels->rows - 1) / job->kernels->rows;
     cut_channels(&p);
 
     const double flops = 2.0 * job->groups * job->rows * job->channels * p.taps * p.pixels;
     const int team = fc_team_size(fc_useful_threads(job->threads, flops));
-    p.panel_bytes = up(p.tap_block * p.channel_block * (p.width + lanes) * job->size, 64);
-    p.stride = up(up(2 * p.entries * (int64_t)sizeof(int64_t), 64) + p.panel_bytes
+    p.panel_bytes = fc_round_up(p.tap_block * p.channel_block * (p.width + lanes) * job->size, 64);
+    p.stride = fc_round_up(fc_round_up(2 * p.entries * (int64_t)sizeof(int64_t), 64) + p.panel_bytes
                   + job->rows * (p.width + lanes) * job->size, 4096);
     char *scratch = fc_arena_take(job->rows * sizeof(int64_t) + team * p.stride);
     if (!scratch)

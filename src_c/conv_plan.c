@@ -1,7 +1,8 @@
 #include "conv_plan.h"
 
-static int64_t gcd(int64_t a, int64_t b) { return b ? gcd(b, a % b) : a; }
+int64_t fc_gcd(int64_t a, int64_t b) { return b ? fc_gcd(b, a % b) : a; }
 
+/* Rounded up, whatever the sign of a. */
 static int64_t divide_up(int64_t a, int64_t b) { return a <= 0 ? -(-a / b) : (a + b - 1) / b; }
 
 /* y[o] reads x[o * stride + r * dilation - before]. */
@@ -18,7 +19,7 @@ fc_axis fc_axis_forward(const fc_conv *conv, int axis)
 fc_axis fc_axis_grad_input(const fc_conv *conv, int axis, int64_t phase)
 {
     const int64_t stride = conv->stride[axis], dilation = conv->dilation[axis];
-    const int64_t common = gcd(stride, dilation), every = stride / common;
+    const int64_t common = fc_gcd(stride, dilation), every = stride / common;
     const int64_t from = phase + conv->before[axis];
     const int64_t candidates = every < conv->kernel[axis] ? every : conv->kernel[axis];
     int64_t first = 0;

@@ -12,6 +12,14 @@
 
 #include "conv.h"
 
+static inline int64_t fc_least(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t fc_most(int64_t a, int64_t b) { return a > b ? a : b; }
+/* count and part: count >= 0, part > 0 */
+static inline int64_t fc_parts(int64_t count, int64_t part) { return (count + part - 1) / part; }
+static inline int64_t fc_round_up(int64_t count, int64_t part) { return fc_parts(count, part) * part; }
+static inline int64_t fc_volume(const int64_t lengths[3]) { return lengths[0] * lengths[1] * lengths[2]; }
+int64_t fc_gcd(int64_t a, int64_t b);
+
 typedef struct {
     int64_t outputs;              /* j = 0 .. outputs - 1 */
     int64_t cells;                /* length of the source: outside 0 .. cells - 1 it is zero */

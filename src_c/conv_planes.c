@@ -8,8 +8,12 @@
  *     planes (channels, slots of axis 0, 1, 2, reach of axis 0, 1, 2)
  *     lane of output j = (j[0] * reach[1] + j[1]) * reach[2] + j[2]
  *
+ * Or there is a plane for each tap of the last axis ("apart"): more to copy, but lines are as long
+ * as those of the output, without garbage, and are written where they belong.
+ *
  * Work is divided over (image, group, box).
  */
+#include <math.h>
 #include <string.h>
 
 #include "arena.h"
@@ -18,13 +22,14 @@
 
 /* Planes of a box stay in half of a Zen 4's L2, the tile of outputs in an eighth; a box is not
  * cut below NARROW lanes. Constants, so that the choice of a way is the same on every ISA. */
-enum { PLANES_BYTES = 384 << 10, TILE_BYTES = 128 << 10, NARROW = 384 };
+enum { PLANES_BYTES = 384 << 10, TILE_BYTES = 128 << 10, NARROW = 384, L2_BYTES = 900 << 10 };
 
 /* Along one axis: tap r reads phase slot r % slots, `ahead(r)` cells of that phase further on. */
 typedef struct { int64_t box, boxes, slots, reach; } extent;
 
 typedef struct {
     const fc_job *job;
+    int apart;                  /* is each tap of the last axis a slot? */
     extent e[3];
     int64_t plane, planes;      /* elements of one slot's plane, of one channel's */
     int64_t near, entries;      /* channels of one entry of the product, and how many entries */
@@ -38,10 +43,6 @@ typedef struct {
 
 typedef struct { int64_t image, group, begin[3], count[3]; } box;
 
-static int64_t up(int64_t count, int64_t multiple) { return (count + multiple - 1) / multiple * multiple; }
-
-static int64_t gcd(int64_t a, int64_t b) { return b ? gcd(b, a % b) : a; }
-
 /* Distance in cells of tap r from the first cell that any tap of output 0 reads. tap_step is
  * negative only where step is 1. */
 static int64_t distance(const fc_axis *axis, int64_t r)
@@ -49,19 +50,37 @@ static int64_t distance(const fc_axis *axis, int64_t r)
     return axis->tap_step < 0 ? (axis->taps - 1 - r) * -axis->tap_step : r * axis->tap_step;
 }
 
-static int64_t slots_of(const fc_axis *axis)
+static int64_t slots_of(const plan *p, int a)
 {
-    const int64_t period = axis->step / gcd(axis->step, axis->tap_step < 0 ? 1 : axis->tap_step);
+    const fc_axis *axis = &p->job->axis[a];
+    if (a == 2 && p->apart)
+        return axis->taps;
+    const int64_t period = axis->step / fc_gcd(axis->step, axis->tap_step < 0 ? 1 : axis->tap_step);
     return axis->taps < period ? axis->taps : period;
 }
 
 /* Slot of tap r: the phases (r * tap_step) % step repeat with that period. */
-static int64_t slot_of(const fc_axis *axis, int64_t r) { return axis->step == 1 ? 0 : r % slots_of(axis); }
-
-static int64_t first_cell(const fc_axis *axis, int64_t output)
+static int64_t slot_of(const plan *p, int a, int64_t r)
 {
-    const int64_t back = axis->tap_step < 0 ? (axis->taps - 1) * axis->tap_step : 0;
-    return output * axis->step + axis->offset + back;
+    return a == 2 && p->apart ? r : p->job->axis[a].step == 1 ? 0 : r % slots_of(p, a);
+}
+
+/* How many cells of its phase tap r stands ahead of the first cell of its slot. */
+static int64_t ahead_of(const plan *p, int a, int64_t r)
+{
+    return a == 2 && p->apart ? 0 : distance(&p->job->axis[a], r) / p->job->axis[a].step;
+}
+
+/* The first cell of slot s for outputs from `output` on. */
+static int64_t first_cell(const plan *p, int a, int64_t output, int64_t s)
+{
+    const fc_axis *axis = &p->job->axis[a];
+    const int64_t start = output * axis->step + axis->offset;
+    if (a == 2 && p->apart)
+        return start + s * axis->tap_step;
+    if (axis->step == 1)
+        return start + (axis->tap_step < 0 ? (axis->taps - 1) * axis->tap_step : 0);
+    return start + s * axis->tap_step % axis->step;
 }
 
 /* The q of 0 .. count - 1 with at + q * step inside 0 .. cells - 1: first, and how many. */
@@ -104,8 +123,7 @@ static void fill(const plan *p, const box *b, char *planes)
                                      s / p->e[2].slots % p->e[1].slots, s % p->e[2].slots};
             int64_t at[3];
             for (int a = 0; a < 3; a++)
-                at[a] = first_cell(&axis[a], b->begin[a])
-                    + (axis[a].step == 1 ? 0 : slot[a] * axis[a].tap_step % axis[a].step);
+                at[a] = first_cell(p, a, b->begin[a], slot[a]);
             const int64_t channel = (b->image * job->groups + b->group) * job->channels + c;
             char *to = planes + (c * p->planes + s * p->plane) * job->size;
             const int64_t area = p->e[1].reach * p->e[2].reach * job->size;
@@ -121,6 +139,14 @@ static void fill(const plan *p, const box *b, char *planes)
         }
 }
 
+/* Are neighbouring lines of outputs one, in the planes as in `out`? */
+static int lines_join(const plan *p)
+{
+    const fc_axis *axis = p->job->axis;
+    return p->e[2].reach == axis[2].outputs && axis[2].place_step == 1 && axis[1].place_step == 1
+        && p->job->out_axis[1] == axis[2].outputs;
+}
+
 /* Outputs [begin[0] + z, begin[1] + y .. + many) of the box, all rows of the group. */
 static void compute(const plan *p, const box *b, const char *planes, char *tile, int64_t z,
                     int64_t y, int64_t many)
@@ -131,7 +157,7 @@ static void compute(const plan *p, const box *b, const char *planes, char *tile,
     const int64_t at[3] = {b->begin[0] + z, b->begin[1] + y, b->begin[2]};
     for (int a = 0; a < 3; a++)
         to += (job->axis[a].place + at[a] * job->axis[a].place_step) * job->out_axis[a];
-    const int direct = many == 1 && job->axis[2].place_step == 1;
+    const int direct = (many == 1 && job->axis[2].place_step == 1) || lines_join(p);
     const fc_gemm g = {
         .m = job->rows, .n = (many - 1) * width + b->count[2],
         .taps = p->entries, .k = p->near,
@@ -195,7 +221,7 @@ static void body(void *context, int index, int team)
     const plan *p = context;
     const fc_job *job = p->job;
     char *planes = p->scratch + index * p->stride;
-    char *tile = planes + up((job->channels * p->planes + 64) * job->size, 64);
+    char *tile = planes + fc_round_up((job->channels * p->planes + 64) * job->size, 64);
     const int64_t boxes = p->e[0].boxes * p->e[1].boxes * p->e[2].boxes;
     int64_t item, end;
     fc_share(job->batch * job->groups * boxes, index, team, &item, &end);
@@ -223,8 +249,8 @@ static void set_box(plan *p, int a, int64_t box)
     extent *e = &p->e[a];
     e->boxes = (axis->outputs + box - 1) / box;
     e->box = (axis->outputs + e->boxes - 1) / e->boxes;
-    e->slots = slots_of(axis);
-    e->reach = e->box + distance(axis, axis->tap_step < 0 ? 0 : axis->taps - 1) / axis->step;
+    e->slots = slots_of(p, a);
+    e->reach = e->box + ahead_of(p, a, axis->tap_step < 0 ? 0 : axis->taps - 1);
     p->plane = p->e[0].reach * p->e[1].reach * p->e[2].reach;
     p->planes = p->plane * p->e[0].slots * p->e[1].slots * p->e[2].slots;
 }
@@ -239,7 +265,7 @@ static void choose_boxes(plan *p, int threads)
     for (;;) {
         const int64_t items = job->batch * job->groups * p->e[0].boxes * p->e[1].boxes * p->e[2].boxes;
         const int large = job->channels * p->planes * job->size > PLANES_BYTES || items < threads
-            || job->rows * p->e[2].reach * job->size > 4 * TILE_BYTES;
+            || (!lines_join(p) && job->rows * p->e[2].reach * job->size > 4 * TILE_BYTES);
         if (large && p->e[0].box > 1)
             set_box(p, 0, (p->e[0].box + 1) / 2);
         else if (large && p->e[1].box > 1)
@@ -251,11 +277,64 @@ static void choose_boxes(plan *p, int threads)
     }
 }
 
+static double products(const fc_job *job)
+{
+    return 3.0 * job->axis[0].taps * job->axis[1].taps * job->axis[2].taps * job->channels * job->rows;
+}
+
+/* Cycles of a Zen 4 core to read a group's weights once, where they do not fit its L2 beside
+ * `bytes` of pixels: per cache line of floats `each`. */
+static double weights(const fc_job *job, double bytes, double each)
+{
+    const double count = products(job) / 3;
+    return count * job->size + bytes > L2_BYTES ? count / 16 * each : 0;
+}
+
+/* Lanes of one product. */
+static int64_t lanes_of(const plan *p)
+{
+    const fc_job *job = p->job;
+    const int64_t line = p->e[2].reach, fit = TILE_BYTES / (job->rows * line * job->size);
+    const int64_t lines = lines_join(p) ? p->e[1].box : fc_least(fc_most(fit, 1), p->e[1].box);
+    return (lines - 1) * line + p->e[2].box;
+}
+
+/* Cycles for 48 pixels (floats; doubles take twice as long), measured: a row of a plane (apart, its
+ * ends cleared, 18) or of the tile costs 12, a row written where it belongs 3; products run at 3 a row and tap, also those of
+ * garbage and of lanes that fill up half a vector. A line of weights takes 8. */
+static double cost(const plan *p)
+{
+    const fc_job *job = p->job;
+    const double outputs = (double)p->e[0].box * p->e[1].box * p->e[2].box;
+    const double bytes = (double)job->channels * p->planes * job->size;
+    const int64_t lanes = lanes_of(p), half = 32 / job->size;
+    if (bytes > 2 * PLANES_BYTES)
+        return INFINITY;
+    return products(job) * fc_round_up(lanes, half) / lanes * p->e[2].reach / p->e[2].box
+        + weights(job, bytes, 8) * 48 / lanes
+        + (p->apart ? 18 : 12) * job->channels * (double)p->planes / outputs
+        + (lines_join(p) ? 3 : 12) * job->rows;
+}
+
+/* The better of the two kinds of planes; returns its cost. The choice does not know of threads. */
+static double choose_planes(plan *p, int threads)
+{
+    plan apart = *p;
+    apart.apart = 1;
+    choose_boxes(p, 1);
+    choose_boxes(&apart, 1);
+    if (p->job->axis[2].taps > 1 && !depthwise_fits(p->job) && cost(&apart) < cost(p))
+        *p = apart;
+    const double best = cost(p);
+    choose_boxes(p, threads);
+    return best;
+}
+
 /* An entry is one tap and `near` channels, so that the weights of a tile's rows for all taps stay
  * in L1 (conv_panels.c): the largest divisor of the channels that does, if it is long enough. */
 static int64_t near_channels(const fc_job *job, int64_t taps)
 {
-    for (int64_t parts = 1; parts <= job->channels / 16; parts++)
+    for (int64_t parts = 1; parts <= job->channels / 4; parts++)
         if (job->channels % parts == 0 && job->channels / parts * taps <= 288)
             return job->channels / parts;
     return job->channels;
@@ -269,8 +348,8 @@ static void list_entries(const plan *p, int64_t taps, int64_t *a, int64_t *b)
         const int64_t channel = t / taps * p->near;
         int64_t slot = 0, ahead = 0;
         for (int i = 0; i < 3; i++) {
-            slot = slot * p->e[i].slots + slot_of(&job->axis[i], r[i]);
-            ahead = ahead * p->e[i].reach + distance(&job->axis[i], r[i]) / job->axis[i].step;
+            slot = slot * p->e[i].slots + slot_of(p, i, r[i]);
+            ahead = ahead * p->e[i].reach + ahead_of(p, i, r[i]);
         }
         a[t] = fc_job_weight(job, r) + channel * job->weight_channel;
         b[t] = slot * p->plane + ahead + channel * p->planes;
@@ -287,13 +366,12 @@ int fc_conv_planes(const fc_job *job)
         return FC_OK;
     /* Copying counts too: a plane costs as much as some 16 products. */
     const int team = fc_team_size(fc_useful_threads(job->threads, flops * (1 + 16.0 / (taps * job->rows))));
-    choose_boxes(&p, team);
+    choose_planes(&p, team);
     p.near = near_channels(job, taps);
     p.entries = taps * (job->channels / p.near);
-    const int64_t fit = TILE_BYTES / (job->rows * p.e[2].reach * job->size);
-    p.chunk = fit < 1 ? 1 : fit < p.e[1].box ? fit : p.e[1].box;
-    p.tile_row = up(p.chunk * p.e[2].reach, job->kernels->lanes);
-    p.stride = up(up((job->channels * p.planes + 64) * job->size, 64) + job->rows * p.tile_row * job->size, 4096);
+    p.chunk = (lanes_of(&p) - p.e[2].box) / p.e[2].reach + 1;
+    p.tile_row = lines_join(&p) ? 0 : fc_round_up(p.chunk * p.e[2].reach, job->kernels->lanes);
+    p.stride = fc_round_up(fc_round_up((job->channels * p.planes + 64) * job->size, 64) + job->rows * p.tile_row * job->size, 4096);
     char *scratch = fc_arena_take(team * p.stride + (job->rows + 2 * p.entries) * sizeof(int64_t));
     if (!scratch)
         return FC_NO_MEMORY;
@@ -310,9 +388,8 @@ int fc_conv_planes(const fc_job *job)
     return FC_OK;
 }
 
-/* Cycles for 48 pixels on one Zen 4 core, measured: a panel row costs 15 to gather (26 with a
- * stride) and an entry 150 to begin, a row of a plane or of the tile 12; products run at 3 a row
- * and tap. */
+/* A panel row costs 15 cycles to gather (26 with a stride), and a tap 150 to begin. A line of
+ * weights takes 2, where all are read as they lie, or 4. */
 int fc_conv_planes_pay(const fc_job *job)
 {
     const fc_axis *x = &job->axis[2];
@@ -320,13 +397,8 @@ int fc_conv_planes_pay(const fc_job *job)
     if (!taps || !job->channels)
         return 0;
     plan p = {.job = job};
-    choose_boxes(&p, 1);
-    if (job->channels * p.planes * job->size > 2 * PLANES_BYTES)
-        return 0;
-    const double outputs = (double)p.e[0].box * p.e[1].box * p.e[2].box;
-    const double products = 3 * taps * job->channels * job->rows;
-    const double waste = (double)p.e[2].reach / p.e[2].box;
-    const double fill = 12 * job->channels * (double)p.planes / outputs;
     const double gather = taps * ((x->step == 1 ? 15 : 26) * job->channels + 150);
-    return fill + 12 * job->rows + products * waste < gather + 3 * job->rows + products;
+    const double panels = 3 * job->rows + job->live * (gather + products(job))
+        + weights(job, 48.0 * taps * job->channels * job->size, job->skip_pays ? 4 : 2);
+    return choose_planes(&p, 1) < panels;
 }

@@ -38,8 +38,6 @@ int fc_conv_toeplitz_fits(const fc_job *job)
         && x->taps >= MIN_TAPS && x->outputs >= MIN_OUTPUTS;
 }
 
-static int64_t up(int64_t count, int64_t multiple) { return (count + multiple - 1) / multiple * multiple; }
-
 /* Cells first .. first + size - 1 of one line, zeros where there are none; returns whether all
  * are finite. `line` is NULL where the whole line is padding. */
 static int fill_line(const plan *p, const char *line, int64_t first, int64_t size, char *to)
@@ -175,9 +173,9 @@ int fc_conv_toeplitz(const fc_job *job)
     const int64_t width = job->kernels->width, most_rows = STRIP / width + 1;
     plan p = {.job = job, .taps = job->axis[2].taps};
     p.strips = (job->axis[2].outputs + STRIP - 1) / STRIP;
-    p.line_size = up(STRIP + p.taps + 2 * width, 16);
-    p.kernel_size = up(p.taps + 3 * width, 16);
-    p.stride = up((p.line_size + p.kernel_size + most_rows) * job->size, 4096);
+    p.line_size = fc_round_up(STRIP + p.taps + 2 * width, 16);
+    p.kernel_size = fc_round_up(p.taps + 3 * width, 16);
+    p.stride = fc_round_up((p.line_size + p.kernel_size + most_rows) * job->size, 4096);
     const double flops = 2.0 * job->batch * job->groups * job->rows * p.taps * job->axis[0].outputs
         * job->axis[1].outputs * job->axis[2].outputs;
     const int team = fc_team_size(fc_useful_threads(job->threads, flops));

@@ -74,8 +74,6 @@ typedef struct {
 } strip;
 
 static int64_t divide_down(int64_t a, int64_t b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
-static int64_t round_up(int64_t a, int64_t b) { return (a + b - 1) / b * b; }
-static int64_t gcd(int64_t a, int64_t b) { return b ? gcd(b, a % b) : a; }
 
 /* ---- the plan ---- */
 
@@ -87,9 +85,9 @@ static int64_t quotient(const fc_conv *conv, int a, int64_t r)
 
 static taps_along taps_of(const fc_conv *conv, int a)
 {
-    const int64_t common = gcd(conv->stride[a], conv->dilation[a]);
+    const int64_t common = fc_gcd(conv->stride[a], conv->dilation[a]);
     taps_along t = {.every = conv->stride[a] / common, .jump = conv->dilation[a] / common};
-    t.classes = fc_smaller(t.every, conv->kernel[a]);
+    t.classes = fc_least(t.every, conv->kernel[a]);
     t.low = quotient(conv, a, 0);
     t.high = quotient(conv, a, conv->kernel[a] - 1);
     return t;
@@ -129,19 +127,19 @@ static void choose_strip(job *j)
             j->span[a] = (j->span[a] + 1) / 2;
     for (int a = 0; a < 3; a++)
         j->extent[a] = j->span[a] + j->along[a].high - j->along[a].low;
-    j->extent[2] = round_up(j->extent[2], j->vector);
+    j->extent[2] = fc_round_up(j->extent[2], j->vector);
 }
 
 /* Cycles for all taps of one phase of the plan's axis: full rows of taps and one that ends early. */
 static double phase_cost(const job *j, int64_t taps)
 {
-    const int64_t jump = tile_jump(j), rows = fc_divide_up(taps, j->width);
-    const int64_t cols = j->cg * (j->axis == 1 ? j->conv.kernel[2] : fc_smaller(j->width, taps));
+    const int64_t jump = tile_jump(j), rows = fc_parts(taps, j->width);
+    const int64_t cols = j->cg * (j->axis == 1 ? j->conv.kernel[2] : fc_least(j->width, taps));
     double cost = 0;
     for (int64_t i = 0; i < rows; i += j->rows) {
-        const int64_t m = fc_smaller(j->rows, rows - i), more = (m - 1) * jump;
+        const int64_t m = fc_least(j->rows, rows - i), more = (m - 1) * jump;
         const int64_t lines = lines_of(j, j->span) + (j->axis == 1 ? more / j->extent[2] : 0);
-        const int64_t k = round_up(j->span[2] + (j->axis == 2 ? more : 0), j->vector);
+        const int64_t k = fc_round_up(j->span[2] + (j->axis == 2 ? more : 0), j->vector);
         cost += tile_cost(m, cols, jump % j->vector == 0) * lines * k / j->vector;
     }
     return cost;
@@ -154,8 +152,8 @@ static double plan_cost(job *j)
     choose_strip(j);
     double strips = 1, tiles = 0;
     for (int a = 0; a < 3; a++)
-        strips *= fc_divide_up(j->conv.out[a], j->span[a]);
-    const double vectors = (double)lines_of(j, j->span) * fc_divide_up(j->span[2], j->vector);
+        strips *= fc_parts(j->conv.out[a], j->span[a]);
+    const double vectors = (double)lines_of(j, j->span) * fc_parts(j->span[2], j->vector);
     if (j->axis < 0)
         tiles = kernel[0] * kernel[1] * vectors
             * (j->fg / 4 * tile_cost(4, j->cg * kernel[2], 1)
@@ -179,11 +177,11 @@ static double choose_plan(job *j)
     for (int axis = 1; axis < 3; axis++) {
         const int64_t taps = (j->conv.kernel[axis] - 1) / j->along[axis].every + 1;
         for (int64_t parts = 1; parts <= 12 && taps > 1; parts++)
-            for (int64_t rows = fc_smaller(TILE_ROWS, taps); rows > 1; rows--) {
+            for (int64_t rows = fc_least(TILE_ROWS, taps); rows > 1; rows--) {
                 job now = *j;
                 now.axis = axis;
                 now.rows = rows;
-                now.width = axis == 1 ? 1 : parts <= 8 ? fc_divide_up(taps, parts) : (parts - 8) * j->vector;
+                now.width = axis == 1 ? 1 : parts <= 8 ? fc_parts(taps, parts) : (parts - 8) * j->vector;
                 if ((axis == 1 && parts > 1) || now.width > taps)
                     continue;
                 const double this = plan_cost(&now);
@@ -218,17 +216,17 @@ static void lay_out(job *j)
     const int64_t groups = j->conv.groups, pitch = j->extent[2];
     j->plane = j->extent[0] * j->extent[1] * pitch;
     j->channel = j->along[0].classes * j->along[1].classes * j->along[2].classes * j->plane;
-    j->margin = round_up((j->rows - 1) * tile_jump(j), j->vector);
+    j->margin = fc_round_up((j->rows - 1) * tile_jump(j), j->vector);
     j->dy_plane = 2 * j->margin + j->span[0] * j->extent[1] * pitch + j->vector;
     j->in_place = j->axis < 0 && j->conv.out[2] % j->vector == 0 && j->span[2] == j->conv.out[2]
         && j->conv.out[0] == 1;
-    const int64_t together = fc_larger(1, BATCH_BYTES / ((j->fg * j->dy_plane + j->cg * j->channel) * j->size));
-    j->filters = j->axis < 0 ? TILE_ROWS : j->fg * fc_smaller(together, groups);
-    j->channels = j->axis < 0 ? j->cg : j->cg * fc_smaller(together, groups);
+    const int64_t together = fc_most(1, BATCH_BYTES / ((j->fg * j->dy_plane + j->cg * j->channel) * j->size));
+    j->filters = j->axis < 0 ? TILE_ROWS : j->fg * fc_least(together, groups);
+    j->channels = j->axis < 0 ? j->cg : j->cg * fc_least(together, groups);
     j->steady = !memcmp(j->span, j->conv.out, sizeof j->span);
-    j->shared_bytes = round_up((j->conv.kernel[0] + j->conv.kernel[1] + j->conv.kernel[2]) * 8, 64);
+    j->shared_bytes = fc_round_up((j->conv.kernel[0] + j->conv.kernel[1] + j->conv.kernel[2]) * 8, 64);
     j->own_bytes = ((j->in_place ? 0 : j->filters * j->dy_plane) + j->channels * j->channel
-                    + round_up(j->margin + 2 * j->vector, j->vector)) * j->size;
+                    + fc_round_up(j->margin + 2 * j->vector, j->vector)) * j->size;
 }
 
 double fc_weight_dots_cost(const fc_conv *conv)
@@ -266,9 +264,9 @@ static void inside(const job *j, const strip *s, int a, int64_t class, int64_t *
     const int64_t phase = offset - divide_down(offset, stride) * stride;
     const int64_t needed = s->count[a] + j->along[a].high - j->along[a].low;
     *cell = (s->from[a] + j->along[a].low) * stride + phase;
-    *begin = *cell >= 0 ? 0 : fc_smaller((stride - 1 - *cell) / stride, needed);
-    *end = *cell >= conv->in[a] ? *begin : fc_smaller((conv->in[a] - 1 - *cell) / stride + 1, needed);
-    *end = fc_larger(*end, *begin);
+    *begin = *cell >= 0 ? 0 : fc_least((stride - 1 - *cell) / stride, needed);
+    *end = *cell >= conv->in[a] ? *begin : fc_least((conv->in[a] - 1 - *cell) / stride + 1, needed);
+    *end = fc_most(*end, *begin);
 }
 
 static void clear(const job *j, char *to, int64_t elements) { memset(to, 0, elements * j->size); }
@@ -376,10 +374,10 @@ static void add_rows(const job *j, fc_lane_dots d, const int64_t r[3], int64_t r
     d.a_row = a_row;
     d.c_row = c_row;
     for (int64_t i = 0; i < rows; i += j->rows) {
-        d.m = fc_smaller(j->rows, rows - i);
+        d.m = fc_least(j->rows, rows - i);
         const int64_t more = (d.m - 1) * tile_jump(j);
         d.lines = lines + (j->axis == 1 ? more / d.b_line : 0);
-        d.k = round_up(length + (j->axis == 2 ? more : 0), j->vector);
+        d.k = fc_round_up(length + (j->axis == 2 ? more : 0), j->vector);
         for (int64_t l = 0; l < d.m; l++) {
             a_row[l] = j->margin - l * tile_jump(j);
             c_row[l] = l * apart;
@@ -422,7 +420,7 @@ static void add_tiles(const job *j, const strip *s, int64_t f, int64_t f_end, fc
     d.b = s->x;
     for (; f < f_end; f += TILE_ROWS) {
         const int64_t row = (s->from[0] * j->conv.out[1] + s->from[1]) * j->conv.out[2];
-        d.m = fc_smaller(TILE_ROWS, f_end - f);
+        d.m = fc_least(TILE_ROWS, f_end - f);
         d.c = at(j, j->dw, f * j->cg * j->taps);
         d.a = s->dy;
         if (j->in_place)
@@ -454,7 +452,7 @@ static void add_strip(const job *j, const strip *s, int64_t f, int64_t f_end)
 {
     fc_lane_dots d = {.lines = lines_of(j, s->count), .b_line = j->extent[2],
                       .a_line = j->in_place ? j->conv.out[2] : j->extent[2],
-                      .k = j->axis == 2 ? s->count[2] : round_up(s->count[2], j->vector),
+                      .k = j->axis == 2 ? s->count[2] : fc_round_up(s->count[2], j->vector),
                       .accumulate = s->accumulate};
     if (j->axis < 0)
         add_tiles(j, s, f, f_end, d);
@@ -474,7 +472,7 @@ static void add_images(job *j, int64_t f, int64_t f_end, strip s)
             for (s.from[1] = 0; s.from[1] < j->conv.out[1]; s.from[1] += j->span[1])
                 for (s.from[2] = 0; s.from[2] < j->conv.out[2]; s.from[2] += j->span[2]) {
                     for (int a = 0; a < 3; a++)
-                        s.count[a] = fc_smaller(j->span[a], j->conv.out[a] - s.from[a]);
+                        s.count[a] = fc_least(j->span[a], j->conv.out[a] - s.from[a]);
                     add_strip(j, &s, f, f_end);
                     s.accumulate = 1;
                 }
@@ -490,12 +488,12 @@ static void by_filters(void *context, int member, int team)
     job *j = context;
     int64_t begin, end;
     strip s = {.x = j->scratch + j->shared_bytes + member * j->own_bytes};
-    s.dy = at(j, s.x, j->channels * j->channel + round_up(j->margin + 2 * j->vector, j->vector));
+    s.dy = at(j, s.x, j->channels * j->channel + fc_round_up(j->margin + 2 * j->vector, j->vector));
     memset(s.x, 0, j->own_bytes);
     fc_share(j->conv.out_channels, member, team, &begin, &end);
     for (int64_t f = begin; f < end;) {
         const int64_t together = j->axis < 0 ? j->fg : j->filters;
-        const int64_t f_end = fc_smaller(end, (f / together + 1) * together);
+        const int64_t f_end = fc_least(end, (f / together + 1) * together);
         add_images(j, f, f_end, s);
         f = f_end;
     }

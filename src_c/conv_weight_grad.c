@@ -77,7 +77,7 @@ static int64_t reach(const job *j, int a, int64_t span)
     if (a < 2 && axis->taps == 1)
         return span;
     const int64_t all = (span - 1) * axis->step + (axis->taps - 1) * axis->tap_step + 1;
-    return a == 2 && j->cut.merged ? all : fc_smaller(all, axis->cells);
+    return a == 2 && j->cut.merged ? all : fc_least(all, axis->cells);
 }
 
 static int64_t turned_cells(const job *j, const int64_t span[3])
@@ -86,7 +86,7 @@ static int64_t turned_cells(const job *j, const int64_t span[3])
 }
 
 /* Vectors of 64 bytes that hold n lanes. */
-static int64_t vectors(const job *j, int64_t n) { return fc_divide_up(n * (int64_t)j->size, 64); }
+static int64_t vectors(const job *j, int64_t n) { return fc_parts(n * (int64_t)j->size, 64); }
 
 /* One product for all taps of a row multiplies with padding, but may fill its lanes better. */
 static int worth_merging(const job *j)
@@ -119,7 +119,7 @@ static void choose_cut(job *j)
     const int64_t cells = turned_cells(j, c->span);
     if (!c->merged)
         while (cells * c->channels * (int64_t)j->size > STRIP_BYTES && c->channels > FEWEST_CHANNELS)
-            c->channels = fc_larger(FEWEST_CHANNELS, (c->channels + 31) / 32 * 16);
+            c->channels = fc_most(FEWEST_CHANNELS, (c->channels + 31) / 32 * 16);
     int whole = 1;
     for (int a = 0; a < 3; a++)
         while (c->span[a] > (a == 2 ? 64 : 1) && too_large(j)) {
@@ -128,9 +128,9 @@ static void choose_cut(job *j)
         }
     if (whole) {
         const int64_t rows = c->span[0] * c->span[1];
-        c->images = fc_smaller(STRIP_ROWS / rows, STRIP_OUTPUTS / j->outputs);
-        c->images = fc_smaller(c->images, STRIP_BYTES / (cells * c->channels * (int64_t)j->size));
-        c->images = fc_larger(c->images, 1);
+        c->images = fc_least(STRIP_ROWS / rows, STRIP_OUTPUTS / j->outputs);
+        c->images = fc_least(c->images, STRIP_BYTES / (cells * c->channels * (int64_t)j->size));
+        c->images = fc_most(c->images, 1);
     }
 }
 
@@ -146,13 +146,13 @@ static void place_axis(const job *j, strip *s, int a)
         s->count[a] = high - low + 1;
     } else if (a < 2 && axis->taps == 1) {
         int64_t inside, first = fc_axis_inside(axis, 0, &inside);
-        const int64_t from = fc_larger(s->from[a], first), to = fc_smaller(s->to[a], first + inside);
+        const int64_t from = fc_most(s->from[a], first), to = fc_least(s->to[a], first + inside);
         s->step[a] = axis->step;
         s->first[a] = from * axis->step + axis->offset;
-        s->count[a] = fc_larger(to - from, 0);
+        s->count[a] = fc_most(to - from, 0);
     } else {
-        s->first[a] = fc_larger(low, 0);
-        s->count[a] = fc_larger(fc_smaller(high + 1, axis->cells) - s->first[a], 0);
+        s->first[a] = fc_most(low, 0);
+        s->count[a] = fc_most(fc_least(high + 1, axis->cells) - s->first[a], 0);
     }
 }
 
@@ -160,8 +160,8 @@ static void place_axis(const job *j, strip *s, int a)
 static void turn_row(const job *j, const strip *s, const char *x, int64_t first, int64_t count, char *to)
 {
     const int64_t width = s->channels * (int64_t)j->size;
-    const int64_t before = fc_smaller(fc_larger(-first, 0), count);
-    const int64_t inside = fc_larger(fc_smaller(first + count, j->conv.in[2]) - (first + before), 0);
+    const int64_t before = fc_least(fc_most(-first, 0), count);
+    const int64_t inside = fc_most(fc_least(first + count, j->conv.in[2]) - (first + before), 0);
     memset(to, 0, before * width);
     j->kernels->pack_transposed(x + (first + before) * (int64_t)j->size, j->cells, s->channels, inside,
                                 s->channels, to + before * width);
@@ -170,7 +170,7 @@ static void turn_row(const job *j, const strip *s, const char *x, int64_t first,
 
 static void turn_strip(const job *j, const strip *s, int64_t g, int member, int team)
 {
-    const int64_t pieces = fc_divide_up(s->count[2], TURN_CELLS), rows = s->count[0] * s->count[1];
+    const int64_t pieces = fc_parts(s->count[2], TURN_CELLS), rows = s->count[0] * s->count[1];
     int64_t begin, end;
     fc_share(s->images * rows * pieces, member, team, &begin, &end);
     for (int64_t i = begin; i < end; i++) {
@@ -180,7 +180,7 @@ static void turn_strip(const job *j, const strip *s, int64_t g, int member, int 
         const int64_t y = s->first[1] + row % s->count[1] * s->step[1];
         const int64_t at = ((n * j->conv.in_channels + c) * j->conv.in[0] + z) * j->conv.in[1] + y;
         turn_row(j, s, j->x + at * j->conv.in[2] * (int64_t)j->size, s->first[2] + cell,
-                 fc_smaller(TURN_CELLS, s->count[2] - cell),
+                 fc_least(TURN_CELLS, s->count[2] - cell),
                  s->turned + (row * s->count[2] + cell) * s->channels * (int64_t)j->size);
     }
 }
@@ -196,8 +196,8 @@ static void tap_box(const job *j, const strip *s, int a, int64_t r, int64_t *fro
         return;
     }
     int64_t inside, first = fc_axis_inside(&j->axis[a], r, &inside);
-    *from = fc_larger(s->from[a], first);
-    *to = fc_larger(fc_smaller(s->to[a], first + inside), *from);
+    *from = fc_most(s->from[a], first);
+    *to = fc_most(fc_least(s->to[a], first + inside), *from);
 }
 
 /* Where the cell of output o and tap r stands among those that the strip keeps. */
@@ -296,7 +296,7 @@ static int all_show(const job *j)
         for (int64_t r = j->axis[a].taps - 1; r >= 0; r--) {
             int64_t inside, first = fc_axis_inside(&j->axis[a], r, &inside);
             if (first <= shown)
-                shown = fc_larger(shown, first + inside);
+                shown = fc_most(shown, first + inside);
         }
         if (shown < j->axis[a].outputs)
             return 0;
@@ -338,16 +338,16 @@ static strip nth_strip(const job *j, int64_t b, int64_t q)
 {
     strip s = {.first_strip = q == 0, .c = b * j->cut.channels};
     s.last_strip = q == j->strips - 1 && b == j->blocks - 1;
-    s.channels = fc_smaller(j->cut.channels, j->cg - s.c);
+    s.channels = fc_least(j->cut.channels, j->cg - s.c);
     for (int a = 2; a >= 0; a--) {
-        const int64_t parts = fc_divide_up(j->conv.out[a], j->cut.span[a]);
+        const int64_t parts = fc_parts(j->conv.out[a], j->cut.span[a]);
         s.from[a] = q % parts * j->cut.span[a];
-        s.to[a] = fc_smaller(s.from[a] + j->cut.span[a], j->conv.out[a]);
+        s.to[a] = fc_least(s.from[a] + j->cut.span[a], j->conv.out[a]);
         place_axis(j, &s, a);
         q /= parts;
     }
     s.image = q * j->cut.images;
-    s.images = fc_smaller(j->cut.images, j->conv.batch - s.image);
+    s.images = fc_least(j->cut.images, j->conv.batch - s.image);
     return s;
 }
 
@@ -360,7 +360,7 @@ static void add_strip(const job *j, const strip *s, int64_t f, int64_t rows, int
     int64_t from, to;
     fc_share(vectors(j, lanes), lane_part, lane_parts, &from, &to);
     from *= vector;
-    to = fc_smaller(to * vector, lanes);
+    to = fc_least(to * vector, lanes);
     for (int64_t tap = 0; tap < j->taps; tap += in_row) {
         const int64_t *kernel = j->conv.kernel;
         const int64_t r[3] = {tap / kernel[2] / kernel[1], tap / kernel[2] % kernel[1], tap % kernel[2]};
@@ -371,12 +371,12 @@ static void add_strip(const job *j, const strip *s, int64_t f, int64_t rows, int
 /* Cut rows x lanes of dw among the team so that the largest part is as small as can be. */
 static int parts_of_rows(const job *j, int64_t filters, int team)
 {
-    const int64_t rows = fc_divide_up(filters, 4);
+    const int64_t rows = fc_parts(filters, 4);
     const int64_t lanes = vectors(j, (j->cut.merged ? j->conv.kernel[2] : 1) * j->cut.channels);
     int best = 1;
     for (int parts = 1; parts <= team; parts++) {
-        const int64_t now = fc_divide_up(rows, parts) * fc_divide_up(lanes, team / parts);
-        if (now <= fc_divide_up(rows, best) * fc_divide_up(lanes, team / best))
+        const int64_t now = fc_parts(rows, parts) * fc_parts(lanes, team / parts);
+        if (now <= fc_parts(rows, best) * fc_parts(lanes, team / best))
             best = parts;
     }
     return best;
@@ -392,9 +392,9 @@ static void work_on_group(job *j, int64_t g, int64_t f, int64_t f_end, int membe
     const int apart = j->apart && lane_parts == 1;
     int64_t begin = 0, end = 0;
     if (member / lane_parts < row_parts)
-        fc_share(fc_divide_up(f_end - f, 4), member / lane_parts, row_parts, &begin, &end);
+        fc_share(fc_parts(f_end - f, 4), member / lane_parts, row_parts, &begin, &end);
     begin = f + begin * 4;
-    end = fc_smaller(f + end * 4, f_end);
+    end = fc_least(f + end * 4, f_end);
     for (int64_t i = 0; i < j->blocks * j->strips; i++) {
         strip s = nth_strip(j, i / j->strips, i % j->strips);
         s.turned = turned + (team > 1) * ((g * j->blocks * j->strips + i) % 2) * j->strip_bytes;
@@ -402,7 +402,7 @@ static void work_on_group(job *j, int64_t g, int64_t f, int64_t f_end, int membe
         if (team > 1)
             fc_barrier_wait(&j->barrier, team);
         for (int64_t row = begin; row < end; row += j->block_rows) {
-            const int64_t rows = fc_smaller(j->block_rows, end - row);
+            const int64_t rows = fc_least(j->block_rows, end - row);
             char *sums = apart ? own : j->dw + row * row_bytes;
             add_strip(j, &s, row, rows, member % lane_parts, lane_parts, sums);
             if (s.last_strip && lane_parts == 1)
@@ -437,21 +437,21 @@ static void plan_channels(job *j, int threads)
 {
     const int64_t groups = j->conv.groups, row_bytes = j->taps * j->cg * (int64_t)j->size;
     choose_cut(j);
-    j->blocks = fc_divide_up(j->cg, j->cut.channels);
-    j->strips = fc_divide_up(j->conv.batch, j->cut.images);
+    j->blocks = fc_parts(j->cg, j->cut.channels);
+    j->strips = fc_parts(j->conv.batch, j->cut.images);
     for (int a = 0; a < 3; a++)
-        j->strips *= fc_divide_up(j->conv.out[a], j->cut.span[a]);
-    j->block_rows = fc_smaller(fc_larger(BLOCK_BYTES / row_bytes / 8 * 8, 8), BLOCK_ROWS);
-    j->block_rows = fc_smaller(j->block_rows, j->fg);
+        j->strips *= fc_parts(j->conv.out[a], j->cut.span[a]);
+    j->block_rows = fc_least(fc_most(BLOCK_BYTES / row_bytes / 8 * 8, 8), BLOCK_ROWS);
+    j->block_rows = fc_least(j->block_rows, j->fg);
     j->apart = j->blocks * j->strips == 1 && j->taps > 1 && j->cg > 1
         && j->block_rows * row_bytes <= 4 * BLOCK_BYTES;
     j->by_group = threads > 1 && groups > 1 && (groups % threads == 0 || groups > 4 * threads);
 
-    const int64_t images = fc_smaller(j->cut.images, j->conv.batch);
+    const int64_t images = fc_least(j->cut.images, j->conv.batch);
     const int64_t elements = images * turned_cells(j, j->cut.span) * j->cut.channels;
-    j->strip_bytes = fc_divide_up(elements * (int64_t)j->size, 64) * 64 + 64;   /* gemm reads whole vectors */
+    j->strip_bytes = fc_parts(elements * (int64_t)j->size, 64) * 64 + 64;   /* gemm reads whole vectors */
     j->shared_bytes = j->by_group ? 0 : (threads > 1 ? 2 : 1) * j->strip_bytes;
-    j->own_bytes = fc_divide_up((j->apart ? j->block_rows : 1) * row_bytes, 64) * 64
+    j->own_bytes = fc_parts((j->apart ? j->block_rows : 1) * row_bytes, 64) * 64
         + (j->by_group ? j->strip_bytes : 0);
 }
 

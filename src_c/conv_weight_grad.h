@@ -18,8 +18,4 @@ int fc_weight_dots(const fc_conv *conv, const void *dy, const void *x, void *dw,
  * values that are not finite reach what the equation says and nothing else. */
 int fc_weight_rows(const fc_conv *conv, const void *dy, const void *x, void *dw, int64_t f, int64_t rows);
 
-static inline int64_t fc_smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-static inline int64_t fc_larger(int64_t a, int64_t b) { return a > b ? a : b; }
-static inline int64_t fc_divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }   /* a >= 0 */
-
 #endif

@@ -380,10 +380,11 @@ static void gather_cells(const call *c, const fc_strip *at, int64_t group, int64
         const int inside = cz >= 0 && cz < in[0] && cy >= 0 && cy < in[1];
         const fc_run run = {skip, (cz * in[1] + cy) * in[2] + cx + skip,
                             fc_most(0, fc_least(at->width, in[2] - cx) - skip)};
+        const int64_t count = inside && run.length > 0;
         p->kernels->gather(&(fc_gather){
-            .runs = &run, .count = inside && run.length > 0, .step = 1, .rows = p->channels,
+            .runs = &run, .count = &count, .taps = 1, .step = 1, .rows = p->channels,
             .from = c->x + start * p->size, .from_row = p->data.plane,
-            .behind = start, .ahead = all - start, .to = cells, .to_row = lanes});
+            .behind = start, .ahead = all - start, .to = cells, .width = lanes, .to_row = lanes});
         tap_at[2 * t] = ((p->z.weight + tz * p->z.weight_step) * p->kernel[1]
                          + y->weight + ty * y->weight_step) * p->kernel[2]
                         + x->weight + tx * x->weight_step;

@@ -8,14 +8,6 @@
 
 enum { FC_LINE = 64 };   /* bytes: scratch is cut, and rows of it aligned, to cache lines */
 
-static inline int64_t fc_least(int64_t a, int64_t b) { return a < b ? a : b; }
-static inline int64_t fc_most(int64_t a, int64_t b) { return a > b ? a : b; }
-static inline int64_t fc_parts(int64_t count, int64_t part) { return (count + part - 1) / part; }
-static inline int64_t fc_round_up(int64_t count, int64_t part)
-{
-    return fc_parts(count, part) * part;
-}
-
 /* One axis as its tiles see it: tap i of output j meets cell j + first + i * spread, spread > 0.
  * Tile t holds the outputs start(t) + i * spread, i < tile, so that it is dense in its phase of
  * the dilation; `spread` tiles in a row cover a dense run of outputs. Axes with one tap are not

@@ -44,24 +44,27 @@ typedef struct {
     int accumulate;
 } fc_gemm;
 
-/* Runs of lanes gathered into rows of scratch: for each row and each run,
+/* Runs of lanes gathered into rows of scratch, those of several taps at once: for each tap t, each
+ * row and each of the tap's count[t] runs (which stand behind those of the tap before),
  *
- *     to[row * to_row + run.lane + l] = from[row * from_row + run.from + l * step],  l < length
+ *     to[t * to_tap + row * to_row + run.lane + l] = from[row * from_row + run.from + l * step],
  *
- * and 0 in every lane that no run covers. Runs do not overlap and stand in ascending order of
- * lane. Whole vectors are read where the array, which has `behind` elements before `from` and
- * `ahead` from it on, holds them. */
+ * l < run.length, and 0 in the other lanes < width. The runs of a tap do not overlap and stand in
+ * ascending order of lane. Whole vectors are read where the array, which has `behind` elements
+ * before `from` and `ahead` from it on, holds them. */
 typedef struct { int64_t lane, from, length; } fc_run;
 
 typedef struct {
     const fc_run *runs;
-    int64_t count, step;     /* step >= 1 */
+    const int64_t *count;    /* (taps) */
+    int64_t taps, step;      /* step >= 1 */
     int64_t rows;
     const void *from;
     int64_t from_row;
     int64_t behind, ahead;
     void *to;
-    int64_t to_row;          /* a multiple of `lanes`; rows are written whole */
+    int64_t width;           /* a multiple of `lanes` */
+    int64_t to_row, to_tap;
 } fc_gather;
 
 /* Rows of one channel with a kernel of 3, 5 or 7 rows (gemm's order: kernel row, then tap):
