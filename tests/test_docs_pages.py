@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-import fastconv.plot
 import fastconv as fc
+import fastconv.plot
 
 DOCS = Path(__file__).parents[1] / "docs"
 GENERATED = {"generated", "mathematics", "gallery"}  # by a build of the pages
