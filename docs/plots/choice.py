@@ -21,5 +21,8 @@ for (row, column), winograd in np.ndenumerate(taken):
     ax.text(column, row, "W" if winograd else "d", ha="center", va="center", fontsize=8)
 ax.set_xticks(range(len(CHANNELS)), CHANNELS)
 ax.set_yticks(range(len(SIDES)), SIDES)
-ax.set(xlabel="channels, and as many filters", ylabel="side of the image",
-       title="W: winograd, d: direct")  # fmt: skip
+ax.set(
+    xlabel="channels, and as many filters",
+    ylabel="side of the image",
+    title="W: winograd, d: direct",
+)

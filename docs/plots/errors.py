@@ -5,7 +5,7 @@ import numpy as np
 
 import fastconv as fc
 
-KERNELS = [(2,), (3,), (4,), (5,), (3, 3, 3), (2, 2), (3, 3), (4, 4), (5, 5), (1, 5)]
+KERNELS = [(2,), (3,), (4,), (5,), (1, 5), (2, 2), (3, 3), (4, 4), (5, 5), (3, 3, 3)]
 IMAGES = {1: (100,), 2: (10, 10), 3: (4, 7, 7)}  # cells of each axis
 ALGORITHMS = {"direct": "C0", "winograd": "C1"}
 STYLES = {np.float32: "-", np.float64: ":"}
@@ -37,9 +37,9 @@ def weight_error(kernel, side, dtype, algorithm, rng):
 
 
 def draw(error, sizes, title, xlabel):
-    figure, axes = plt.subplots(2, 5, figsize=(9, 4.6), sharex=True, sharey=True)
+    figure, axes = plt.subplots(4, 3, figsize=(7, 8.5), sharex=True, sharey=True)
     rng = np.random.default_rng(0)
-    for ax, kernel in zip(axes.flat, KERNELS, strict=True):
+    for ax, kernel in zip(axes.flat, KERNELS, strict=False):
         for dtype, style in STYLES.items():
             for algorithm, colour in ALGORITHMS.items():
                 errors = [
@@ -56,10 +56,22 @@ def draw(error, sizes, title, xlabel):
         ax.set_ylabel("error in eps")
     figure.supxlabel(xlabel, fontsize=9)
     figure.suptitle(title, fontsize=10)
-    axes[0, 0].legend(fontsize=6)
+    for ax in axes.flat[len(KERNELS) :]:
+        ax.axis("off")
+    for ax in axes[-2, 1:]:  # nothing is drawn below
+        ax.tick_params(labelbottom=True)
+    axes[-1, -1].legend(*axes[0, 0].get_legend_handles_labels(), fontsize=8, loc="center")
 
 
-draw(forward_error, [4, 16, 64, 256, 512], "Forward: largest error over largest output",
-     "input channels")  # fmt: skip
-draw(weight_error, [8, 16, 32, 48], "Weight gradient: largest error over largest gradient",
-     "side of an image of as many outputs")  # fmt: skip
+draw(
+    forward_error,
+    [4, 16, 64, 256, 512],
+    "Forward: largest error over largest output",
+    "input channels",
+)
+draw(
+    weight_error,
+    [8, 16, 32, 48],
+    "Weight gradient: largest error over largest gradient",
+    "side of an image of as many outputs",
+)

@@ -101,8 +101,15 @@ for ax, height in zip(axes, (11, 12), strict=True):
     often = reads(height, 17)
     ax.imshow(often, cmap="Blues", vmin=0, vmax=8)
     for (row, column), times in np.ndenumerate(often):
-        ax.text(column, row, int(times), ha="center", va="center", fontsize=7,
-                color="white" if times > 4 else "black")  # fmt: skip
+        ax.text(
+            column,
+            row,
+            int(times),
+            ha="center",
+            va="center",
+            fontsize=7,
+            color="white" if times > 4 else "black",
+        )
     for corner, colour in (((0, 0), "C1"), ((6, 14), "C3")):
         ax.add_patch(
             plt.Rectangle((corner[1] - 0.5, corner[0] - 0.5), 3, 5, fill=False, ec=colour, lw=2)
@@ -188,10 +195,10 @@ np.testing.assert_allclose(fc.conv1d(x, W, dilation=2), fc.conv1d(x, W_dilated),
 #
 # .. math::
 #
-#    L = (O - 1)\,s - p_\text{before} - p_\text{after} + d\,(K-1) + 1 + \text{output\_padding}
+#    L = (O - 1)\,s - p_\text{before} - p_\text{after} + d\,(K-1) + 1 + e
 #
 # The floor has mapped up to :math:`s` lengths to the same :math:`O`, so a number must say which of
-# them is meant: ``output_padding``, from 0 to :math:`s - 1`.
+# them is meant: :math:`e`, in code ``output_padding``, from 0 to :math:`s - 1`.
 
 for L in (11, 12):
     outputs = fc.conv_output_shape((1, L), (1, 1, 3), stride=2)[1]

@@ -71,8 +71,14 @@ agree(fc.jacobian.conv(x, W, stride=2, wrt="input"), dy_dx)
 def show(ax, matrix, blocks, title, xlabel):
     """Entries as colours, zeros left white, a line between the blocks of columns."""
     limit = np.abs(matrix).max()
-    ax.imshow(np.where(matrix == 0, np.nan, matrix), cmap="RdBu_r", vmin=-limit, vmax=limit,
-              aspect="auto", interpolation="none")  # fmt: skip
+    ax.imshow(
+        np.where(matrix == 0, np.nan, matrix),
+        cmap="RdBu_r",
+        vmin=-limit,
+        vmax=limit,
+        aspect="auto",
+        interpolation="none",
+    )
     for edge in range(blocks, matrix.shape[1], blocks):
         ax.axvline(edge - 0.5, color="0.6", lw=0.8)
     ax.set_title(title, fontsize=10)
@@ -80,10 +86,20 @@ def show(ax, matrix, blocks, title, xlabel):
 
 
 figure, (above, below) = plt.subplots(2, 1, figsize=(8, 4.6), layout="constrained")
-show(above, dy_dW[0, :, 0].reshape(5, 21), 3, "dy/dW: the pieces of x that each output reads",
-     "weight: 3 taps in each of 7 channels")  # fmt: skip
-show(below, dy_dx[0].reshape(5, 77), 11, "dy/dx: the filter, two cells further in each row",
-     "input: 11 cells in each of 7 channels")  # fmt: skip
+show(
+    above,
+    dy_dW[0, :, 0].reshape(5, 21),
+    3,
+    "dy/dW: the pieces of x that each output reads",
+    "weight: 3 taps in each of 7 channels",
+)
+show(
+    below,
+    dy_dx[0].reshape(5, 77),
+    11,
+    "dy/dx: the filter, two cells further in each row",
+    "input: 11 cells in each of 7 channels",
+)
 plt.show()
 
 # %%

@@ -242,8 +242,11 @@ for bias, scale in ((0, 0.5), (2, 0.5), (4, 0.5), (2, 8)):
         x_long, W_c, scale * W_h, W_x, b_c=np.full(m, float(bias)), return_tape=True
     )
     flow = fc.gradient_flow(run)
-    ax.plot(np.arange(T)[::-1], flow.log_norm,
-            label=f"gate bias {bias}, W_h times {scale}: {flow.verdict}")  # fmt: skip
+    ax.plot(
+        np.arange(T)[::-1],
+        flow.log_norm,
+        label=f"gate bias {bias}, W_h times {scale}: {flow.verdict}",
+    )
 ax.set(xlabel="steps back in time", ylabel="log2 of the norm", title="What of a gradient arrives")
 ax.legend(fontsize=8)
 plt.show()

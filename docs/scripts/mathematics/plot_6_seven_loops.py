@@ -167,8 +167,10 @@ ways = {
 products = N * F * C * K * K * (H - K + 1) ** 2
 small = {name: seconds(way, x, W) for name, way in ways.items()}
 for name, took in small.items():
-    print(f"{name:16} {1e6 * took:10.1f} us {2e-9 * products / took:9.3f} GFLOP/s"
-          f" {small['seven loops'] / took:10.0f} times as fast")  # fmt: skip
+    print(
+        f"{name:16} {1e6 * took:10.1f} us {2e-9 * products / took:9.3f} GFLOP/s"
+        f" {small['seven loops'] / took:10.0f} times as fast"
+    )
 
 # %%
 # Then a layer of a real network, 64 channels of 56 x 56 pixels in float32, where the loops would
@@ -232,5 +234,7 @@ back = {
     "seven loops": seconds(seven_loops_back, dy, x, W),
     "fastconv": seconds(fc.conv2d_backward, dy, x, W),
 }
-print(f"both gradients: {1e3 * back['seven loops']:.0f} ms by seven loops,"
-      f" {1e6 * back['fastconv']:.0f} us by fastconv")  # fmt: skip
+print(
+    f"both gradients: {1e3 * back['seven loops']:.0f} ms by seven loops,"
+    f" {1e6 * back['fastconv']:.0f} us by fastconv"
+)
