@@ -1,7 +1,7 @@
-# AttentionRNN: pointers of arrays that attention_rnn.py has laid out, and one call into
-# src_c/attention_rnn.h.
+# AttentionRNN: pointers of arrays that attention_rnn.py has laid out, or, in the common case, that
+# the caller has; and one call into src_c/attention_rnn.h.
 
-import math
+from libc.string cimport memset
 
 cdef extern from "arena.h" nogil:
     void *fc_arena_take_close(size_t bytes)
@@ -48,18 +48,27 @@ def kept_arrays(dtype, shapes):
     """Uninitialised arrays in one block, which returns to the arena when the last of them dies.
     Fresh memory would cost more than what a short sequence takes to compute."""
     cdef cnp.npy_intp dims[32]
-    cdef int number = dtype.num
-    cdef size_t at = 0, itemsize = dtype.itemsize
-    sizes = [math.prod(shape) for shape in shapes]
-    cdef Block block = Block(sum([size * itemsize + 63 for size in sizes]) + 1)
+    cdef int number = dtype.num, axes
+    cdef size_t at = 0, size, itemsize = dtype.itemsize
+    cdef tuple shape
+    for shape in shapes:
+        size = itemsize
+        for length in shape:
+            size *= <size_t>length
+        at += (size + 63) & ~<size_t>63
+    cdef Block block = Block(at + 1)
     arrays = []
-    for shape, size in zip(shapes, sizes):
-        for axis, length in enumerate(shape):
-            dims[axis] = length
-        array = cnp.PyArray_SimpleNewFromData(len(shape), dims, number, block.data + at)
+    at = 0
+    for shape in shapes:
+        axes, size = 0, itemsize
+        for length in shape:
+            dims[axes] = length
+            size *= <size_t>dims[axes]
+            axes += 1
+        array = cnp.PyArray_SimpleNewFromData(axes, dims, number, block.data + at)
         cnp.set_array_base(array, block)
         arrays.append(array)
-        at += (<size_t>size * itemsize + 63) & ~<size_t>63
+        at += (size + 63) & ~<size_t>63
     return arrays
 
 
@@ -127,6 +136,121 @@ def attention_rnn_forward(x, w_q, w_k, w_v, h0, h, window, lengths, tape):
         status = fc_attention_rnn_forward(&net, x_data, q, k, v, start, y, keep, thread_limit())
     if status != 0:
         raise MemoryError("no memory for the scratch space of attention_rnn")
+
+
+def attention_tape_arrays(x, w_q, window, int64_t given):
+    """Uninitialised: all arrays of an AttentionRNNTape, in its order; the last ones only where
+    its kind of network has them."""
+    T, B, n = x.shape
+    before = given if window is None else window
+    shared = w_q.ndim == 2
+    shapes = [x.shape, w_q.shape, w_q.shape, w_q.shape, (before + T, B, n),
+              (given + T, B, 1 if shared else window, n), x.shape, (T, B, (window or 0) + 1)]
+    if shared:
+        shapes.append(x.shape)
+    if window is None:
+        shapes += [(given + T, B), (T, B), (T, B)]
+    return kept_arrays(x.dtype, shapes)
+
+
+def attention_rnn_common(x, w_q, w_k, w_v, window, bint keep_tape):
+    """h, or where the tape is to be kept (h, window, its arrays). None where not the common case:
+    x (T, B, n) and weights as the kernels read them, no zero among their sizes, window an int or
+    None."""
+    cdef fc_attention_rnn net
+    cdef fc_attention_tape kept
+    cdef const fc_attention_tape *keep = NULL
+    cdef cnp.ndarray h, states
+    cdef size_t zeros
+    if not read_attention(&net, x, w_q, w_k, w_v, window):
+        return None
+    if cnp.PyArray_SIZE(<cnp.ndarray>x) < 1 << 14:
+        h = empty_like(x)
+    else:
+        (h,) = kept_arrays(x.dtype, [x.shape])  # in memory that was in use before
+    cdef void *x_data = cnp.PyArray_DATA(<cnp.ndarray>x)
+    cdef void *q = cnp.PyArray_DATA(<cnp.ndarray>w_q)
+    cdef void *k = cnp.PyArray_DATA(<cnp.ndarray>w_k)
+    cdef void *v = cnp.PyArray_DATA(<cnp.ndarray>w_v)
+    cdef char *y = <char *>cnp.PyArray_DATA(h)
+    cdef int status
+    if keep_tape:
+        window = None if net.window < 0 else net.window
+        arrays = attention_tape_arrays(x, w_q, window, 0)
+        copy_numbers(arrays[0], x)
+        copy_numbers(arrays[1], w_q)
+        copy_numbers(arrays[2], w_k)
+        copy_numbers(arrays[3], w_v)
+        states = arrays[4]
+        zeros = cnp.PyArray_NBYTES(states) - cnp.PyArray_NBYTES(h)
+        y = <char *>cnp.PyArray_DATA(states)
+        memset(y, 0, zeros)
+        y += zeros
+        kept.states, kept.grown = cnp.PyArray_DATA(states), data_or_null(arrays[5])
+        kept.grown_x, kept.a = data_or_null(arrays[6]), data_or_null(arrays[7])
+        kept.mixed = data_or_null(arrays[8]) if net.shared else NULL
+        if net.window < 0:
+            kept.scores, kept.m = data_or_null(arrays[9]), data_or_null(arrays[10])
+            kept.z = data_or_null(arrays[11])
+        keep = &kept
+    with nogil:
+        status = fc_attention_rnn_forward(&net, x_data, q, k, v, NULL, y, keep, thread_limit())
+    if status != 0:
+        raise MemoryError("no memory for the scratch space of attention_rnn")
+    if not keep_tape:
+        return h
+    memcpy(cnp.PyArray_DATA(h), y, cnp.PyArray_NBYTES(h))
+    return h, window, arrays
+
+
+cdef bint read_attention(fc_attention_rnn *net, x, w_q, w_k, w_v, window) noexcept:
+    """Fill in everything; is it the common case?"""
+    net.dtype = kernel_dtype(x)
+    if net.dtype < 0 or cnp.PyArray_NDIM(<cnp.ndarray>x) != 3 or kernel_dtype(w_q) != net.dtype:
+        return False
+    cdef cnp.npy_intp *shape = cnp.PyArray_DIMS(<cnp.ndarray>x)
+    net.steps, net.batch, net.n = shape[0], shape[1], shape[2]
+    net.given, net.lengths = 0, NULL
+    cdef int axes = cnp.PyArray_NDIM(<cnp.ndarray>w_q)
+    shape = cnp.PyArray_DIMS(<cnp.ndarray>w_q)
+    if axes != 2 and axes != 3 or shape[axes - 1] != net.n or shape[axes - 2] != net.n:
+        return False
+    for w in (w_k, w_v):
+        if kernel_dtype(w) != net.dtype or not same_shape(w, w_q):
+            return False
+    net.shared = axes == 2
+    net.window = -1
+    if window is not None:
+        if type(window) is not int or not 0 <= window < 1 << 16:
+            return False
+        net.window = window
+    if axes == 3:
+        if window is not None and net.window != shape[0] - 1:
+            return False
+        net.window = shape[0] - 1
+        if net.window < 0:
+            return False
+    return net.steps > 0 and net.batch > 0 and net.n > 0
+
+
+def attention_rnn_backward_common(grad_h, tape):
+    """(dx, dw_q, dw_k, dw_v, dh0), or None where not the common case: grad_h (T, B, n) as the
+    kernels read it and as the tape's numbers are, no zero among its sizes, no lengths."""
+    x = tape.x
+    if not is_matrix_like(grad_h, 3) or not same_shape(grad_h, x):
+        return None
+    if kernel_dtype(grad_h) != kernel_dtype(x) or not cnp.PyArray_SIZE(<cnp.ndarray>grad_h):
+        return None
+    states, w = tape.states, tape.w_q
+    grad, dx, dw_q, dw_k, dw_v = kept_arrays(
+        x.dtype, [states.shape, x.shape, w.shape, w.shape, w.shape])
+    before = len(states) - len(x)
+    cdef size_t zeros = cnp.PyArray_NBYTES(<cnp.ndarray>grad) - cnp.PyArray_NBYTES(<cnp.ndarray>grad_h)
+    cdef char *direct = <char *>cnp.PyArray_DATA(<cnp.ndarray>grad)
+    memset(direct, 0, zeros)
+    memcpy(direct + zeros, cnp.PyArray_DATA(<cnp.ndarray>grad_h), cnp.PyArray_NBYTES(<cnp.ndarray>grad_h))
+    attention_rnn_backward(grad, tape, dx, dw_q, dw_k, dw_v)
+    return dx, dw_q, dw_k, dw_v, grad[:before].copy()
 
 
 def attention_rnn_backward(grad, tape, dx, dw_q, dw_k, dw_v):

@@ -6,7 +6,7 @@ makes the call.
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, Literal, NamedTuple, cast, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -25,6 +25,7 @@ from .operands import (
 )
 
 DType = np.dtype[Any]
+TAPE_ARRAYS = "x w_q w_k w_v states grown grown_x a mixed scores m z".split()
 
 
 class AttentionRNNGrads(NamedTuple):
@@ -290,6 +291,43 @@ def attention_rnn(
     >>> fc.attention_weights(tape).shape
     (2, 2)
     """
+    if h0 is None and lengths is None and batch_first is False and type(return_tape) is bool:
+        run = _core.attention_rnn_common(x, w_q, w_k, w_v, window, return_tape)
+        if run is not None:
+            return _with_tape(*run) if return_tape else cast(Array, run)
+    return _forward_any(x, w_q, w_k, w_v, h0, window, lengths, batch_first, return_tape)
+
+
+def _with_tape(h: Array, window: int | None, arrays: list[Array]) -> tuple[Array, AttentionRNNTape]:
+    """The common case's results."""
+    return h, AttentionRNNTape(
+        **_by_name(arrays),
+        window=window,
+        given=0,
+        lengths=None,
+        batch_first=False,
+        unbatched=False,
+        dtype=h.dtype,
+    )
+
+
+def _by_name(arrays: list[Array]) -> dict[str, Any]:
+    """A tape's arrays, in the order of `_core.attention_tape_arrays`, as its arguments."""
+    return dict(zip(TAPE_ARRAYS, arrays, strict=False))
+
+
+def _forward_any(
+    x: ArrayLike,
+    w_q: ArrayLike,
+    w_k: ArrayLike,
+    w_v: ArrayLike,
+    h0: ArrayLike | None,
+    window: int | None,
+    lengths: ArrayLike | None,
+    batch_first: bool,
+    return_tape: bool,
+) -> Array | tuple[Array, AttentionRNNTape]:
+    """`attention_rnn` of whatever may be given."""
     batch_first, return_tape = _flag("batch_first", batch_first), _flag("return_tape", return_tape)
     weights, k = read_weights(w_q, w_k, w_v, window)
     n = weights[0].shape[-1]
@@ -353,29 +391,14 @@ def _empty_tape(
     dtype: DType,
 ) -> AttentionRNNTape:
     """A tape with room for everything, and in it copies of the operands."""
-    T, B, n = x.shape
-    shared, infinite = weights[0].ndim == 2, window is None
-    k = window or 0
     given = 0 if h0 is None else len(h0)
-    before = given if infinite else k
-    shapes: dict[str, tuple[int, ...]] = {
-        "x": x.shape,
-        **{name: weights[0].shape for name in ("w_q", "w_k", "w_v")},
-        "states": (before + T, B, n),
-        "grown": (given + T, B, 1 if shared else k, n),
-        "grown_x": x.shape,
-        "a": (T, B, k + 1),
-    }
-    if shared:
-        shapes["mixed"] = x.shape
-    if infinite:
-        shapes |= {"scores": (given + T, B), "m": (T, B), "z": (T, B)}
-    arrays = dict(zip(shapes, _core.kept_arrays(x.dtype, list(shapes.values())), strict=True))
-    for name, value in zip(("x", "w_q", "w_k", "w_v"), (x, *weights), strict=True):
-        arrays[name][...] = value
-    arrays["states"][:before] = 0 if h0 is None else h0
+    arrays = _core.attention_tape_arrays(x, weights[0], window, given)
+    for array, value in zip(arrays, (x, *weights), strict=False):
+        array[...] = value
+    states = arrays[4]
+    states[: len(states) - len(x)] = 0 if h0 is None else h0
     return AttentionRNNTape(
-        **arrays,
+        **_by_name(arrays),
         window=window,
         given=given,
         lengths=lengths,
@@ -494,6 +517,18 @@ def attention_rnn_backward(
     array([[1.]])
     """
     _check_tape(tape)
+    plain = tape.lengths is None and not tape.batch_first and not tape.unbatched
+    if grad_h_last is None and plain and tape.dtype == tape.x.dtype:
+        grads = _core.attention_rnn_backward_common(grad_h, tape)
+        if grads is not None:
+            return AttentionRNNGrads(*grads)
+    return _backward_any(grad_h, tape, grad_h_last)
+
+
+def _backward_any(
+    grad_h: ArrayLike, tape: AttentionRNNTape, grad_h_last: ArrayLike | None
+) -> AttentionRNNGrads:
+    """`attention_rnn_backward` of whatever may be given."""
     T, B, n = tape.x.shape
     shape = (T, n) if tape.unbatched else (B, T, n) if tape.batch_first else (T, B, n)
     direct, last = as_array("grad_h", grad_h), optional_array("grad_h_last", grad_h_last)
