@@ -206,8 +206,9 @@ def _median(back: Array) -> Array:
 def attention_weights(weights: ArrayLike, *, ax: "Axes | None" = None) -> "Axes":
     """Draw how much each step attends to what, as a heat map.
 
-    Time runs to the right, the state's age downwards: what stays in sight of the following steps
-    is a diagonal. Weights of exactly 0, such as before the start of an infinite window, are grey.
+    Time runs to the right, the state's age downwards: a state that many steps attend to is a
+    diagonal. Where there is nothing to attend to, before the start of an infinite window or past
+    the end of a sequence, it is grey.
 
     Parameters
     ----------
@@ -246,7 +247,10 @@ def attention_weights(weights: ArrayLike, *, ax: "Axes | None" = None) -> "Axes"
         wrong_shape("weights", f"(T, k + 1){hint}", a)
     ax = _axes(ax)
     steps, columns = a.shape
-    picture = np.ma.masked_equal(a.T.astype(np.float64), 0.0)
+    # An infinite window reaches back to the start: at step t to h[t-i] for i <= t + columns - T.
+    beyond = np.arange(columns) > np.arange(steps)[:, np.newaxis] + columns - steps
+    nothing = beyond & (not a[beyond].any()) | ~a.any(axis=1, keepdims=True)
+    picture = np.ma.masked_array(a.astype(np.float64), nothing).T
     ax.set_facecolor("0.88")
     image = ax.imshow(
         picture, aspect="auto", vmin=0, extent=(0.5, steps + 0.5, columns - 0.5, -0.5)

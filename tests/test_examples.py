@@ -7,6 +7,8 @@ import sys
 import numpy as np
 import pytest
 
+import fastconv as fc
+
 matplotlib = pytest.importorskip("matplotlib")
 pytest.importorskip("sklearn")
 matplotlib.use("Agg")
@@ -32,7 +34,8 @@ def run(monkeypatch):
                     )
         assert not parameters, f"{name}.py has no {', '.join(parameters)}"
         namespace = {"__name__": "__main__", "__file__": str(path)}
-        exec(compile(tree, str(path), "exec"), namespace)
+        with fc.num_threads(1):
+            exec(compile(tree, str(path), "exec"), namespace)
         return namespace
 
     yield execute
@@ -65,3 +68,54 @@ def test_gradient_flow(run):
     exponents = names["exponents"]
     assert exponents(low / 1.2)[0] < 0 < exponents(low * 1.2)[0]
     assert exponents(high / 1.5)[0] > 0 > exponents(high * 1.5)[0]
+
+
+def test_neuron_forecast(run):
+    names = run("plot_neuron_forecast", CHANNELS=8, STEPS=100)
+    stays, period, network = names["errors"].values()
+    assert network < 0.7 * stays and period < 0.7 * stays
+    assert names["at"] - names["first"] + 1 == names["reach"] == 511
+    # no forecast sees the future
+    assert not names["sees"][names["at"] + 1 :].any() and names["sees"][names["at"]] != 0
+    # and the gradient is the forecast's slope: central differences at its largest entries
+    at, forward, signal = names["at"], names["forward"], names["signal"].astype(np.float64)
+    for i in np.argsort(-np.abs(names["sees"]))[:3]:
+        step = np.zeros_like(signal)
+        step[i] = 1e-6
+        high, low = (
+            forward(x[None, None])[-1][0, 0, at] + x[at] for x in (signal + step, signal - step)
+        )
+        np.testing.assert_allclose(names["sees"][i], (high - low) / 2e-6, rtol=1e-3)
+
+
+def test_digits(run):
+    names = run("plot_digits", EPOCHS=4)
+    assert names["right"] > 0.9
+    assert names["confusion"].sum() == len(names["labels"])
+    assert np.trace(names["confusion"]) == round(names["right"] * len(names["labels"]))
+    assert set(names["hardest"][:5]) & set(names["wrong"])
+    # the saliency is the slope of the score: central differences at one pixel
+    image, digit = names["images"][0].astype(np.float64), 5
+    slope = names["saliency"](image, digit)
+    y, x = np.unravel_index(np.abs(slope).argmax(), slope.shape)
+    step = np.zeros_like(image)
+    step[0, y, x] = 1e-6
+    high, low = (
+        names["network"].forward(i[None])[-1][0, digit, 0, 0] for i in (image + step, image - step)
+    )
+    np.testing.assert_allclose(slope[y, x], (high - low) / 2e-6, rtol=1e-4)
+
+
+def test_attention_over_time(run):
+    names = run("plot_attention_over_time", LONGEST=6000)
+    assert names["right"] > 0.95 and names["losses"][0] < 1.6
+    # the input gets in when it is marked, and only then
+    after, where = names["after"], names["where"]
+    each = np.arange(len(where))
+    marked = after[each, where, 0].copy()
+    after[each, where, 0] = 0
+    assert marked.min() > 0.3 and after[:, 2:, 0].mean() < 0.05
+    np.testing.assert_allclose(names["before"].sum(axis=2), 1, atol=1e-5)
+    # a step of the infinite window leaves the same behind, however long the sequence
+    assert names["lengths"][-1] == 100 * names["lengths"][0] == 6000
+    np.testing.assert_allclose(names["bytes_per_step"], names["bytes_per_step"][0], rtol=1e-12)

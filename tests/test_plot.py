@@ -112,7 +112,10 @@ def test_attention_weights():
     picture = ax.images[0].get_array()
     expected = [[1 / t if i < t else 0 for t in (1, 2, 3, 4)] for i in range(4)]
     np.testing.assert_allclose(picture.filled(0), expected)
-    assert picture.mask.sum() == 6
+    np.testing.assert_array_equal(picture.mask, np.equal(expected, 0))
+    # a finite window always has all its states; past a sequence's end there is nothing
+    finite = plot.attention_weights([[1, 0, 0], [0, 0, 1], [0, 0, 0]]).images[0].get_array()
+    np.testing.assert_array_equal(finite.mask, [[False, False, True]] * 3)
     assert [label.get_text() for label in ax.get_yticklabels()][:2] == ["x[t]", "h[t-1]"]
     assert len(plot.attention_weights(np.ones((3, 30)) / 30).figure.axes) == 2  # and a colour bar
 
