@@ -13,6 +13,12 @@ import numpy as np
 
 import fastconv as fc
 
+
+def agree(a, b):
+    """Raise an error unless a and b are the same to 1e-12."""
+    np.testing.assert_allclose(a, b, rtol=0, atol=1e-12)
+
+
 # %%
 # One axis
 # --------
@@ -138,7 +144,7 @@ y = fc.conv1d(x, W, stride=2)
 assert y.shape == (1, 5)
 
 for k in range(5):
-    np.testing.assert_allclose(y[0, k], (x[:, 2 * k : 2 * k + 3] * W[0]).sum(), atol=1e-12)
+    agree(y[0, k], (x[:, 2 * k : 2 * k + 3] * W[0]).sum())
 
 # %%
 # Channels do not slide: the kernel has all seven of them at every place, and the filters alone
@@ -163,19 +169,12 @@ for L in range(1, 20):
             x1, w1 = rng.standard_normal((1, L)), rng.standard_normal((1, 1, K))
             same = fc.conv1d(x1, w1, stride=s, padding="same")
             assert same.shape[1] == -(-L // s)
-            np.testing.assert_allclose(
-                same, fc.conv1d(x1, w1, stride=s, padding=[pair]), rtol=0, atol=1e-12
-            )
+            agree(same, fc.conv1d(x1, w1, stride=s, padding=[pair]))
 
 # %%
 # Padding is zeros that take part in the sum, nothing more: padding by hand gives the same.
 
-np.testing.assert_allclose(
-    fc.conv1d(x, W, padding=[(2, 1)]),
-    fc.conv1d(np.pad(x, ((0, 0), (2, 1))), W),
-    rtol=0,
-    atol=1e-12,
-)
+agree(fc.conv1d(x, W, padding=[(2, 1)]), fc.conv1d(np.pad(x, ((0, 0), (2, 1))), W))
 
 # %%
 # Dilation
@@ -185,7 +184,7 @@ np.testing.assert_allclose(
 
 W_dilated = np.zeros((1, 7, 5))
 W_dilated[:, :, ::2] = W
-np.testing.assert_allclose(fc.conv1d(x, W, dilation=2), fc.conv1d(x, W_dilated), atol=1e-12)
+agree(fc.conv1d(x, W, dilation=2), fc.conv1d(x, W_dilated))
 
 # %%
 # The way back
