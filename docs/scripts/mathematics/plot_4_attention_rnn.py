@@ -32,9 +32,9 @@ T, n = 10, 4  # steps; numbers in an input and in a state
 #
 # .. math::
 #
-#    q_i = Q_i\, s_i, \quad k_i = K_i\, s_i, \quad v_i = V_i\, s_i, \qquad
-#    w_i = q_i \cdot k_i, \quad a = \operatorname{softmax}(w_0, w_1, w_2), \quad
-#    h_t = \sum_{i=0}^{2} a_i\, v_i
+#    & q_i = Q_i\, s_i, \qquad k_i = K_i\, s_i, \qquad v_i = V_i\, s_i \\
+#    & w_i = q_i \cdot k_i, \qquad a = \operatorname{softmax}(w_0, w_1, w_2) \\
+#    & h_t = \sum_{i=0}^{2} a_i\, v_i
 #
 # Before the start there are zero vectors: their score is 0 and their value is 0, but they take
 # their share of the softmax.

@@ -204,7 +204,9 @@ plt.show()
 # loops to array operations  the interpreter: one call for thousands of products
 # taps to im2col             one large product in place of nine small ones, which a BLAS computes
 #                            near the peak; the result is written once and not nine times
-# im2col to direct           the matrix of columns: not made, not written, not read back
+# im2col to direct           the matrix of columns: not made, not written, not read back. Where the
+#                            BLAS is good and the columns fit the caches that is a fifth or so;
+#                            much more for small layers, few filters or large images
 # direct to Winograd         up to three quarters of the multiplications
 # =========================  =====================================================================
 #
