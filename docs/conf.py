@@ -52,6 +52,7 @@ sphinx_gallery_conf = {
     "within_subsection_order": "FileNameSortKey",
     "backreferences_dir": "api/generated/backreferences",
     "doc_module": ("fastconv",),
+    "ignore_repr_types": "matplotlib",  # what a call of pyplot returns is no output
     "show_memory": False,
     "show_signature": False,
     "min_reported_time": 1,
