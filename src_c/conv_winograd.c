@@ -5,9 +5,11 @@
  * the outputs. Lanes are channels in V and filters in U and M, so neither the shape of the image
  * nor the number of tiles leaves lanes idle.
  *
- * A chunk of strips at a time: first all members of the team fill V, then each multiplies and
- * finishes some of (block of filters) x (depth) x (band of strips). Channels are summed in slices
- * of CHANNELS, each one chain, whose sums are added in order.
+ * A chunk of strips at a time: V is filled, then (block of filters) x (depth) x (band of strips)
+ * are multiplied and finished. Where there are strips enough, each member of the team has chunks
+ * of its own, and nothing to wait for; else they share the chunk, first the filling, then the
+ * blocks of filters. Channels are summed in slices of CHANNELS, each one chain, whose sums are
+ * added in order.
  */
 #include "conv_winograd.h"
 
@@ -40,24 +42,38 @@ typedef struct {
     fc_tiled data;
     int64_t out[3], out_plane, kernel[3], taps;
     int64_t w_filter, w_channel, w_group, w_total;
-    int64_t points, chunk;                     /* of a tile; strips */
+    int64_t points, chunk, chunks;             /* of a tile; strips of the largest chunk */
+    int alone;                                 /* has each member chunks of its own? */
     int64_t slices, block, blocks;             /* of channels; filters of a block */
     int64_t u_point, u_slice;
     int64_t band, m_point;                     /* strips of one product */
     int kept;                                  /* is U kept, or transformed when its turn comes? */
 } plan;
 
-static void plan_products(plan *p, int packed)
+/* Chunks for a team. Members that share V pass half of it from core to core, which takes as long as
+ * reading twice as much of U from L3; and one strip more or less must not keep the others waiting. */
+static void plan_chunks(plan *p, int64_t v_strip, int64_t u_bytes, int team)
+{
+    const int64_t strips = p->strips.strips, fit = fc_most(1, V_BYTES / v_strip);
+    p->alone = team > 1 && (strips % team == 0 || strips >= 8 * team)
+               && u_bytes <= 2 * strips * v_strip;
+    if (!p->alone)
+        team = 1;
+    p->chunks = fc_parts(strips, fit * team) * team;
+    if (!p->alone && strips % fit < fit / 2 && strips < 2 * fit)   /* rather one larger than two */
+        p->chunks = 1;
+    p->chunk = fc_parts(strips, p->chunks);
+}
+
+static void plan_products(plan *p, int packed, int team)
 {
     const int64_t line = FC_LINE / p->size, per_vector = FC_LINE * p->points;
     const int64_t depth = p->z.cells * p->strips.segment;
     fc_tiled_plan(&p->data, 1);
     const int64_t v_strip = depth * p->points * p->data.pitch * p->size;
-    p->chunk = fc_least(p->strips.strips, fc_most(1, V_BYTES / v_strip));
-    if (p->strips.strips - p->chunk < p->chunk / 2)   /* rather one larger than two */
-        p->chunk = p->strips.strips;
+    plan_chunks(p, v_strip, p->points * p->z.taps * p->channels * p->filters * p->size, team);
     fc_tiled_plan(&p->data, p->chunk);
-    p->kept = packed || p->chunk < p->strips.strips;
+    p->kept = packed || p->chunks > 1;
 
     const int64_t slice = fc_least(p->channels, CHANNELS);
     p->slices = fc_parts(p->channels, CHANNELS);
@@ -72,6 +88,14 @@ static void plan_products(plan *p, int packed)
     p->band = fc_most(1, M_BYTES / (p->points * p->strips.segment * p->block * p->size));
     p->band = fc_least(p->band, p->chunk);
     p->m_point = fc_off_page(p->band * p->strips.segment * p->block, p->size);
+}
+
+static int team_of(const plan *p, int threads)
+{
+    const double products = 2.0 * (double)(p->groups * p->points * p->z.taps * p->z.outputs)
+                            * (double)(p->strips.strips * p->strips.segment)
+                            * (double)(p->channels * p->filters);
+    return fc_team_size(fc_useful_threads(threads, products));
 }
 
 static int64_t volume(const int64_t lengths[3]) { return lengths[0] * lengths[1] * lengths[2]; }
@@ -105,7 +129,7 @@ static int plan_sum(plan *p, const fc_conv *conv, const fc_axis axis[3], const i
 }
 
 /* y[n, f, o] = bias[f] + sum of x[n, c, o * stride + r * dilation - before] w[f, c, r] */
-static int plan_forward(plan *p, const fc_conv *conv, int packed)
+static int plan_forward(plan *p, const fc_conv *conv, int packed, int threads)
 {
     const int64_t channels = conv->in_channels / conv->groups;
     const fc_axis axis[3] = {fc_axis_forward(conv, 0), fc_axis_forward(conv, 1),
@@ -115,13 +139,13 @@ static int plan_forward(plan *p, const fc_conv *conv, int packed)
     p->data.strips = &p->strips;
     p->w_filter = channels * p->taps;
     p->w_channel = p->taps;
-    plan_products(p, packed);
+    plan_products(p, packed, team_of(p, threads));
     return 1;
 }
 
 /* dx[n, c, i] = sum of dy[n, f, o] w[f, c, r] where o * stride + r * dilation - before = i, for the
  * phase of i against the stride: channels and filters change places, and so do x and y. */
-static int plan_grad_input(plan *p, const fc_conv *conv, const int64_t phase[3])
+static int plan_grad_input(plan *p, const fc_conv *conv, const int64_t phase[3], int threads)
 {
     const int64_t filters = conv->in_channels / conv->groups;
     const fc_axis axis[3] = {fc_axis_grad_input(conv, 0, phase[0]),
@@ -132,7 +156,7 @@ static int plan_grad_input(plan *p, const fc_conv *conv, const int64_t phase[3])
     p->data.strips = &p->strips;
     p->w_filter = p->taps;
     p->w_channel = filters * p->taps;
-    plan_products(p, 0);
+    plan_products(p, 0, team_of(p, threads));
     return 1;
 }
 
@@ -154,6 +178,7 @@ typedef struct {
 /* A member's share of it. */
 typedef struct {
     char *stage, *rows, *products, *u, *weights;
+    char *v;                 /* NULL: the team's */
     int64_t *a_row, *a_tap, *b_tap;
 } scratch;
 
@@ -273,7 +298,7 @@ static void multiply(const call *c, const scratch *s, const char *u, int64_t sli
     for (int64_t i = 0; i < p->points; i++)
         p->kernels->gemm(&(fc_gemm){
             .m = rows, .n = filters, .taps = taps, .k = channels,
-            .a = c->v + (i * p->data.point + slice * CHANNELS) * p->size,
+            .a = s->v + (i * p->data.point + slice * CHANNELS) * p->size,
             .a_row = s->a_row, .a_tap = s->a_tap, .a_step = 1,
             .b = u + i * p->u_point * p->size, .b_tap = s->b_tap, .b_step = p->block,
             .c = s->products + i * p->m_point * p->size, .c_row = p->block,
@@ -496,6 +521,8 @@ static void pack_share(const plan *p, const char *w, char *u, char *weights, int
                    unit % p->slices, u + unit * p->u_slice * p->size, weights);
 }
 
+static int64_t v_bytes(const plan *p) { return p->points * p->data.point * p->size; }
+
 static size_t carve_member(const plan *p, char *base, scratch *s)
 {
     size_t used = 0;
@@ -508,6 +535,7 @@ static size_t carve_member(const plan *p, char *base, scratch *s)
     s->a_row = fc_carve(base, &used, p->band * p->strips.segment * word);
     s->a_tap = fc_carve(base, &used, p->z.taps * word);
     s->b_tap = fc_carve(base, &used, p->z.taps * word);
+    s->v = fc_carve(base, &used, p->alone ? v_bytes(p) : 0);
     s->u = fc_carve(base, &used,
                     p->kept ? 0 : (bands > 1 ? p->slices : 1) * p->u_slice * p->size);
     s->weights = fc_carve(base, &used, weight_bytes(p));
@@ -524,7 +552,7 @@ static size_t carve_call(call *c, char *base, const void *bias)
     c->slot = fc_carve(base, &used, p->strips.segment * word);
     c->m_tile = fc_carve(base, &used, p->strips.segment * word);
     c->bias = bias ? fc_carve(base, &used, filters * p->size) : NULL;
-    c->v = fc_carve(base, &used, p->points * p->data.point * p->size);
+    c->v = fc_carve(base, &used, p->alone ? 0 : v_bytes(p));
     c->u = p->kept && !c->packed
            ? fc_carve(base, &used, p->groups * p->blocks * p->slices * p->u_slice * p->size) : NULL;
     return used;
@@ -559,17 +587,28 @@ static void work(void *context, int member, int team)
     const plan *p = c->p;
     scratch s;
     carve_member(p, c->member + (size_t)member * c->member_bytes, &s);
+    if (!p->alone)
+        s.v = c->v;
     if (c->u) {
         pack_share(p, c->w, c->u, s.weights, member, team);
         fc_barrier_wait(&c->barrier, team);
     }
+    int64_t begin = 0, end = p->chunks;
+    if (p->alone) {
+        fc_share(p->chunks, member, team, &begin, &end);
+        member = 0;
+        team = 1;
+    }
     for (int64_t group = 0; group < p->groups; group++)
-        for (int64_t first = 0; first < p->strips.strips; first += p->chunk) {
-            const int64_t count = fc_least(p->chunk, p->strips.strips - first);
-            fc_tiled_fill(&c->data, group, first, count, s.stage, s.rows, c->v, member, team);
-            fc_barrier_wait(&c->barrier, team);
-            drain(c, &s, group, first, count, member, team);
-            fc_barrier_wait(&c->barrier, team);
+        for (int64_t chunk = begin; chunk < end; chunk++) {
+            int64_t first, last;
+            fc_share(p->strips.strips, (int)chunk, (int)p->chunks, &first, &last);
+            fc_tiled_fill(&c->data, group, first, last - first, s.stage, s.rows, s.v, member, team);
+            if (team > 1)
+                fc_barrier_wait(&c->barrier, team);
+            drain(c, &s, group, first, last - first, member, team);
+            if (team > 1)
+                fc_barrier_wait(&c->barrier, team);
         }
 }
 
@@ -579,10 +618,7 @@ static int run(const plan *p, const void *x, const void *w, const void *packed, 
     if (p->strips.strips == 0)
         return FC_OK;
     call c = {.p = p, .x = x, .w = w, .packed = packed, .y = y};
-    const double products = 2.0 * (double)(p->groups * p->points * p->z.taps * p->z.outputs)
-                            * (double)(p->strips.strips * p->strips.segment)
-                            * (double)(p->channels * p->filters);
-    const int team = fc_team_size(fc_useful_threads(threads, products));
+    const int team = team_of(p, threads);
     scratch s;
     const size_t shared = carve_call(&c, NULL, bias);
     c.member_bytes = carve_member(p, NULL, &s);
@@ -612,7 +648,7 @@ int fc_winograd_forward(const fc_conv *conv, const void *x, const void *w, const
                         void *y, int threads)
 {
     plan p;
-    plan_forward(&p, conv, 0);
+    plan_forward(&p, conv, 0, threads);
     return run(&p, x, w, NULL, bias, y, threads);
 }
 
@@ -624,11 +660,12 @@ static int64_t phases_of(const fc_conv *conv, int64_t phases[3])
     return volume(phases);
 }
 
-static int plan_phase(plan *p, const fc_conv *conv, const int64_t phases[3], int64_t phase)
+static int plan_phase(plan *p, const fc_conv *conv, const int64_t phases[3], int64_t phase,
+                      int threads)
 {
     const int64_t at[3] = {phase / phases[2] / phases[1], phase / phases[2] % phases[1],
                            phase % phases[2]};
-    return plan_grad_input(p, conv, at);
+    return plan_grad_input(p, conv, at, threads);
 }
 
 int fc_winograd_grad_input_fits(const fc_conv *conv)
@@ -637,7 +674,7 @@ int fc_winograd_grad_input_fits(const fc_conv *conv)
     const int64_t count = phases_of(conv, phases);
     for (int64_t phase = 0; phase < count; phase++) {
         plan p;
-        if (!plan_phase(&p, conv, phases, phase))
+        if (!plan_phase(&p, conv, phases, phase, 1))
             return 0;
         saving += p.points > 1;
     }
@@ -652,7 +689,7 @@ int fc_winograd_grad_input(const fc_conv *conv, const void *dy, const void *w, c
     int status = FC_OK;
     for (int64_t phase = 0; phase < count && status == FC_OK; phase++) {
         plan p;
-        plan_phase(&p, conv, phases, phase);
+        plan_phase(&p, conv, phases, phase, threads);
         status = run(&p, dy, w, NULL, bias, dx, threads);
     }
     return status;
@@ -661,7 +698,7 @@ int fc_winograd_grad_input(const fc_conv *conv, const void *dy, const void *w, c
 size_t fc_winograd_packed_bytes(const fc_conv *conv)
 {
     plan p;
-    plan_forward(&p, conv, 1);
+    plan_forward(&p, conv, 1, 1);
     return (size_t)(p.groups * p.blocks * p.slices * p.u_slice * p.size);
 }
 
@@ -676,7 +713,7 @@ static void pack_work(void *context, int member, int team)
 int fc_winograd_pack(const fc_conv *conv, const void *w, void *packed, int threads)
 {
     plan p;
-    plan_forward(&p, conv, 1);
+    plan_forward(&p, conv, 1, threads);
     const int team = fc_team_size(threads);
     packing k = {&p, w, packed, fc_arena_take((size_t)(team * weight_bytes(&p)))};
     if (!k.weights)
@@ -690,6 +727,6 @@ int fc_winograd_forward_packed(const fc_conv *conv, const void *x, const void *w
                                const void *packed, const void *bias, void *y, int threads)
 {
     plan p;
-    plan_forward(&p, conv, 1);
+    plan_forward(&p, conv, 1, threads);
     return run(&p, x, w, packed, bias, y, threads);
 }
