@@ -91,15 +91,15 @@ def weights_of(symbols):
 shown = strings(64)
 before = weights_of(shown[0])
 # The matrices act once a step, 40 times on the way to the answer: they must learn more slowly.
-slow, fast, losses = Adam(), Adam(), []
+rates = {name: 0.001 if name.startswith("w_") else 0.01 for name in parameters}
+adam, losses = Adam(), []
 for step in progress(range(STEPS), "learning"):
     symbols, values, _ = strings(64)
     loss, grads = gradients(symbols, values)
     losses.append(loss)
     fc.clip_grad_norm(grads, 1.0)
-    rate = (1 + np.cos(np.pi * step / STEPS)) / 2
-    slow.step(parameters, {name: grads.pop(name) for name in ("w_q", "w_k", "w_v")}, 0.001 * rate)
-    fast.step(parameters, grads, 0.01 * rate)
+    now = (1 + np.cos(np.pi * step / STEPS)) / 2
+    adam.step(parameters, grads, {name: rate * now for name, rate in rates.items()})
 after = weights_of(shown[0])
 
 symbols, values, _ = strings(1000)

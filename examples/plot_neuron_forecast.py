@@ -106,7 +106,7 @@ for step in progress(range(STEPS), "learning"):
     grads, _ = backward(2 * error.astype(np.float32), states)
     fc.clip_grad_norm(grads, 1.0)
     rate = 0.01 * min(1, (step + 1) / 50) * (1 + np.cos(np.pi * step / STEPS)) / 2
-    adam.step(parameters, grads, rate)
+    adam.step(parameters, grads, dict.fromkeys(grads, rate))
 
 # %%
 # The forecast, beside two that need no network
