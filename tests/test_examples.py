@@ -119,3 +119,16 @@ def test_attention_over_time(run):
     # a step of the infinite window leaves the same behind, however long the sequence
     assert names["lengths"][-1] == 100 * names["lengths"][0] == 6000
     np.testing.assert_allclose(names["bytes_per_step"], names["bytes_per_step"][0], rtol=1e-12)
+
+
+def test_temporal_order(run):
+    names = run("plot_temporal_order", STEPS=60, STARTS=1, LARGEST_BATCH=64)
+    assert min(names["right"].values()) > 0.98
+    for history in names["histories"].values():
+        assert abs(np.mean(history.loss[:10]) - np.log(4)) < 0.1
+    # at a large rate the loss leaves the rails, and clipping brings it back
+    (wild, _), (tame, _) = (names["by_rate"][3.0, limit] for limit in (np.inf, names["CLIP"]))
+    assert names["jump"](wild) > 10 and tame[-10:].mean() < 0.7
+    # small batches make ragged curves
+    ragged = names["raggedness"]
+    assert ragged == sorted(ragged, reverse=True) and ragged[0] > 3 * ragged[-1]
