@@ -1,9 +1,9 @@
 /* The gated network forward: gated_rnn.h.
  *
  * Lanes are states, so the weights are packed once, transposed into panels. Time is cut into
- * blocks of about PROJECTED rows: first x.W_c and x.W_x of the whole block, one product each,
- * then its steps one by one. A step goes through its panels, TILE sequences at a time: the
- * product with h[t-1] is added to x.W_c, and the gate follows while the tile is in L1.
+ * blocks: of a block's steps first x.W_c and x.W_x, one product each, then the steps one by one,
+ * each a product with h[t-1] that is added to x.W_c, and then the gate, over all states: it is
+ * bound by memory, and walks through it without a gap.
  */
 #include "arena.h"
 #include "conv.h"
@@ -11,8 +11,8 @@
 
 #include <string.h>
 
-/* Enough rows that the panels, read once a block, cost nothing, few enough that the projected
- * block stays in L2. */
+/* Rows of a block: enough that the panels, read once a block, cost nothing, few enough that the
+ * projected block stays in L2. */
 enum { PROJECTED = 128 };
 
 typedef struct {
@@ -23,166 +23,252 @@ typedef struct {
     void *h;
     fc_gated_tape tape;
 
-    int64_t block;                        /* steps */
     int64_t longest;                      /* steps until the last sequence ends */
     int no_start;                         /* is W_h h[0] just zeros? */
-    int64_t s_row;                        /* from a row of s to the next */
+    int64_t s_rows, s_row;                /* rows of a member's s and u; from one to the next */
     void *panels_c, *panels_x, *panels_h;
-    void *s, *u;                          /* (block * B) rows: the projected block */
+    void *s, *u;                          /* (members, s_rows, m): the projected blocks */
     void *zeros;                          /* (m) */
-    int64_t *x_rows, *h_rows, *h0_rows;   /* offsets of gemm's rows, see fill_rows */
+    int64_t *x_rows;                      /* (members, s_rows) offsets of x's rows in a block */
+    int64_t *h_rows, *h0_rows;            /* (B) offsets of h's rows in a step, of h0's */
     fc_barrier barrier;
+
+    fc_tasks tasks;                       /* a task is the next block of a group of sequences */
+    int64_t *done, *taken;                /* (groups) blocks; is one in work? */
 } job;
 
-static size_t lay_out(job *job, char *base)
+/* One member's view. All but `member` is the same for all. */
+typedef struct {
+    job *job;
+    int member, team;
+    int64_t group, groups;                /* sequences each; how many */
+    int64_t block, blocks;                /* steps each; how many */
+    int64_t x_width, h_width;             /* of the panels */
+} share;
+
+static size_t lay_out(job *job, int members, char *base)
 {
     const fc_gated_rnn *net = job->net;
-    const int64_t size = job->size, lanes = job->kernels->lanes;
-    const int64_t m = fc_round_up(net->states, lanes), rows = job->block * net->batch;
+    const int64_t size = job->size, m = fc_round_up(net->states, job->kernels->lanes);
+    const int64_t offset = sizeof(int64_t), groups = net->batch / 8 + 1;
     size_t top = 0;
     job->panels_c = fc_carve(base, &top, m * net->inputs, size);
     job->panels_x = fc_carve(base, &top, m * net->inputs, size);
     job->panels_h = fc_carve(base, &top, m * net->states, size);
-    job->s = fc_carve(base, &top, rows * job->s_row, size);
-    job->u = fc_carve(base, &top, rows * job->s_row, size);
+    job->s = fc_carve(base, &top, members * job->s_rows * job->s_row, size);
+    job->u = fc_carve(base, &top, members * job->s_rows * job->s_row, size);
     job->zeros = fc_carve(base, &top, m, size);
-    job->x_rows = fc_carve(base, &top, rows, sizeof(int64_t));
-    job->h_rows = fc_carve(base, &top, net->batch, sizeof(int64_t));
-    job->h0_rows = fc_carve(base, &top, net->batch, sizeof(int64_t));
+    job->x_rows = fc_carve(base, &top, members * job->s_rows, offset);
+    job->h_rows = fc_carve(base, &top, net->batch, offset);
+    job->h0_rows = fc_carve(base, &top, net->batch, offset);
+    job->done = fc_carve(base, &top, groups, offset);
+    job->taken = fc_carve(base, &top, groups, offset);
     return top;
 }
 
-/* Pack this member's columns; or, where members own sequences and share all panels, its part. */
-static void pack(const job *job, const fc_domain *d, const void *w, int64_t k, int64_t width,
-                 void *panels, int member, int team)
+/* The panels of the states that this member owns, or its part of all. */
+static void pack(const share *own, const fc_part *part, const void *w, int64_t k, int64_t width,
+                 void *panels)
 {
-    int turn = 0;
-    for (int64_t j = d->j0; j < d->j1; j += width, turn++) {
-        if (!d->waits && turn % team != member)
-            continue;
-        const fc_panel panel = fc_panel_at(job->kernels, j, d->j1, width);
+    const job *job = own->job;
+    const int all = part->j1 - part->j0 == job->net->states;
+    const int64_t first = all ? own->member * width : part->j0, end = part->j1;
+    for (int64_t j = first; j < end; j += all ? own->team * width : width) {
+        const fc_panel panel = fc_panel_at(job->kernels, j, end, width);
         job->kernels->pack_transposed(fc_at(w, j * k, job->size), k, panel.count, k, panel.stride,
                                       fc_at(panels, j * k, job->size));
     }
 }
 
-/* Offsets of x's rows of a block from its first step, of h's rows of a step, and of h0's. */
-static void fill_rows(const job *job, const fc_domain *d)
+static void fill_rows(const job *job)
 {
-    const fc_gated_rnn *net = job->net;
-    int64_t *x_row = job->x_rows + d->b0 * job->block;
-    for (int64_t t = 0; t < job->block; t++)
-        for (int64_t b = d->b0; b < d->b1; b++)
-            *x_row++ = fc_row_of(net, t, b) * net->inputs;
-    for (int64_t b = d->b0; b < d->b1; b++) {
-        job->h_rows[b] = fc_row_of(net, 0, b) * net->states;
-        job->h0_rows[b] = job->h0 ? b * net->states : 0;
+    for (int64_t b = 0; b < job->net->batch; b++) {
+        job->h_rows[b] = fc_row_of(job->net, 0, b) * job->net->states;
+        job->h0_rows[b] = job->h0 ? b * job->net->states : 0;
     }
 }
 
-/* s, u = x.W_c, x.W_x for all of this member's rows of the block of steps from t0 on. */
-static void project(const job *job, const fc_domain *d, int64_t t0, int64_t steps, int64_t width)
+/* A part's steps [t0, t0 + steps), and the rows of its sequences in s and u, step by step. */
+typedef struct {
+    fc_part part;
+    int64_t t0, steps;
+    void *s, *u;
+    const int64_t *x_rows;    /* offsets of x's rows, step by step, from the first */
+    int64_t x_width, h_width;
+} work;
+
+/* s, u = x.W_c, x.W_x. Rows that lie one behind the other in x are one product. */
+static void project(const job *job, const work *w)
 {
     const fc_gated_rnn *net = job->net;
     const int64_t size = job->size, n = net->inputs, tap = 0;
-    const int64_t first = d->b0 * job->block;
-    fc_gemm g = {.m = steps * (d->b1 - d->b0), .taps = 1, .k = n, .a_step = 1,
-                 .a = fc_at(job->x, fc_row_of(net, t0, 0) * n, size), .a_row = job->x_rows + first,
-                 .a_tap = &tap, .b_tap = &tap, .c_row = job->s_row};
-    for (int64_t j = d->j0; j < d->j1; j += width) {
-        const fc_panel panel = fc_panel_at(job->kernels, j, d->j1, width);
+    const int64_t sequences = w->part.b1 - w->part.b0;
+    fc_gemm g = {.m = w->steps * sequences, .taps = 1, .k = n, .a_row = w->x_rows, .a_tap = &tap, .a_step = 1,
+                 .a = fc_at(job->x, fc_row_of(net, w->t0, w->part.b0) * n, size),
+                 .b_tap = &tap, .c_row = job->s_row};
+    for (int64_t j = w->part.j0; j < w->part.j1; j += w->x_width) {
+        const fc_panel panel = fc_panel_at(job->kernels, j, w->part.j1, w->x_width);
         g.n = panel.count;
         g.b_step = panel.stride;
         g.b = fc_at(job->panels_c, j * n, size);
-        g.c = fc_at(job->s, first * job->s_row + j, size);
+        g.c = fc_at(w->s, j, size);
         job->kernels->gemm(&g);
         g.b = fc_at(job->panels_x, j * n, size);
-        g.c = fc_at(job->u, first * job->s_row + j, size);
+        g.c = fc_at(w->u, j, size);
         job->kernels->gemm(&g);
     }
 }
 
-/* One panel of one step: s += W_h h[t-1], then the gate, for this member's sequences. `at` is
- * where the step's rows of s begin. */
-static void step_panel(const job *job, const fc_domain *d, int64_t t, fc_panel panel, int64_t at)
+/* s += W_h h[t-1]; every other step goes backwards through the panels, so that what the caches
+ * still hold of them is used before it is evicted. */
+static void add_states(const job *job, const work *w, int64_t t, const void *prev,
+                       const int64_t *prev_rows, void *s)
 {
-    const fc_gated_rnn *net = job->net;
-    const int64_t size = job->size, m = net->states, j = panel.column, tap = 0;
-    const int64_t h_row = fc_row_of(net, 0, 1) * m, now = fc_row_of(net, t, 0) * m;
-    const void *start = job->h0 ? job->h0 : job->zeros;
-    const void *prev = t ? fc_at(job->h, fc_row_of(net, t - 1, 0) * m, size) : start;
-    const int64_t prev_row = t ? h_row : job->h0 ? m : 0;
-    fc_gemm g = {.n = panel.count, .taps = 1, .k = m, .a = prev, .a_tap = &tap, .a_step = 1,
-                 .b = fc_at(job->panels_h, j * m, size), .b_tap = &tap, .b_step = panel.stride,
-                 .c_row = job->s_row, .accumulate = 1};
-    fc_gate gate = {.count = panel.count, .s_row = job->s_row, .prev_row = prev_row,
-                    .b_c = job->b_c ? fc_at(job->b_c, j, size) : job->zeros,
-                    .b_x = job->b_x ? fc_at(job->b_x, j, size) : job->zeros, .h_row = h_row};
-    for (int64_t b = d->b0; b < d->b1; b += TILE) {
-        const int64_t s_at = at + (b - d->b0) * job->s_row + j, h_at = now + b * h_row + j;
-        g.m = gate.rows = fc_least(TILE, d->b1 - b);
-        g.a_row = (t ? job->h_rows : job->h0_rows) + b;
-        g.c = fc_at(job->s, s_at, size);
-        if (t || !job->no_start)
-            job->kernels->gemm(&g);
-        gate.s = g.c;
-        gate.u = fc_at(job->u, s_at, size);
-        gate.h_prev = fc_at(prev, b * prev_row + j, size);
-        gate.h = fc_at(job->h, h_at, size);
-        gate.c_tape = job->tape.c ? fc_at(job->tape.c, h_at, size) : NULL;
-        gate.u_tape = job->tape.u ? fc_at(job->tape.u, h_at, size) : NULL;
-        job->kernels->gate(&gate);
+    const int64_t size = job->size, m = job->net->states, tap = 0, j0 = w->part.j0;
+    const int64_t panels = (w->part.j1 - j0 + w->h_width - 1) / w->h_width;
+    fc_gemm g = {.m = w->part.b1 - w->part.b0, .taps = 1, .k = m, .a = prev, .a_row = prev_rows,
+                 .a_tap = &tap, .a_step = 1, .b_tap = &tap, .c_row = job->s_row, .accumulate = 1};
+    for (int64_t i = 0; i < panels; i++) {
+        const int64_t j = j0 + (t % 2 ? panels - 1 - i : i) * w->h_width;
+        const fc_panel panel = fc_panel_at(job->kernels, j, w->part.j1, w->h_width);
+        g.n = panel.count;
+        g.b = fc_at(job->panels_h, j * m, size);
+        g.b_step = panel.stride;
+        g.c = fc_at(s, j, size);
+        job->kernels->gemm(&g);
     }
 }
 
 /* h = 0 from each sequence's length on. */
-static void end_sequences(const job *job, const fc_domain *d, int64_t t)
+static void end_sequences(const job *job, const fc_part *part, int64_t t)
 {
     const fc_gated_rnn *net = job->net;
-    for (int64_t b = d->b0; net->lengths && b < d->b1; b++)
+    for (int64_t b = part->b0; net->lengths && b < part->b1; b++)
         if (t >= net->lengths[b])
-            memset(fc_at(job->h, fc_row_of(net, t, b) * net->states + d->j0, job->size), 0,
-                   (size_t)((d->j1 - d->j0) * job->size));
+            memset(fc_at(job->h, fc_row_of(net, t, b) * net->states + part->j0, job->size), 0,
+                   (size_t)((part->j1 - part->j0) * job->size));
 }
 
-/* All panels of step t; every other step backwards, so that what the caches still hold of the
- * weights is used before it is evicted. */
-static void step(job *job, const fc_domain *d, int64_t t, int64_t at, int64_t width, int team)
+static void step(const job *job, const work *w, int64_t t)
 {
-    const int64_t panels = (d->j1 - d->j0 + width - 1) / width;
-    for (int64_t i = 0; i < panels; i++) {
-        const int64_t j = d->j0 + (t % 2 ? panels - 1 - i : i) * width;
-        step_panel(job, d, t, fc_panel_at(job->kernels, j, d->j1, width), at);
+    const fc_gated_rnn *net = job->net;
+    const int64_t size = job->size, m = net->states, j = w->part.j0, b = w->part.b0;
+    const int64_t h_row = fc_row_of(net, 0, 1) * m, at = fc_row_of(net, t, b) * m + j;
+    const void *start = job->h0 ? job->h0 : job->zeros;
+    const void *prev = t ? fc_at(job->h, fc_row_of(net, t - 1, 0) * m, size) : start;
+    const int64_t prev_row = t ? h_row : job->h0 ? m : 0;
+    const int64_t first = (t - w->t0) * (w->part.b1 - b) * job->s_row;
+    if (t || !job->no_start)
+        add_states(job, w, t, prev, (t ? job->h_rows : job->h0_rows) + b,
+                   fc_at(w->s, first, size));
+    const fc_gate gate = {
+        .rows = w->part.b1 - b, .count = w->part.j1 - j, .s_row = job->s_row,
+        .s = fc_at(w->s, first + j, size), .u = fc_at(w->u, first + j, size),
+        .h = fc_at(job->h, at, size), .h_row = h_row,
+        .c_tape = job->tape.c ? fc_at(job->tape.c, at, size) : NULL,
+        .u_tape = job->tape.u ? fc_at(job->tape.u, at, size) : NULL,
+        .b_c = job->b_c ? fc_at(job->b_c, j, size) : job->zeros,
+        .b_x = job->b_x ? fc_at(job->b_x, j, size) : job->zeros,
+        .h_prev = fc_at(prev, b * prev_row + j, size), .prev_row = prev_row,
+    };
+    job->kernels->gate(&gate);
+    end_sequences(job, &w->part, t);
+}
+
+static work work_of(const share *own, const fc_part *part, int64_t block)
+{
+    const job *job = own->job;
+    const int64_t t0 = block * own->block, rows = own->member * job->s_rows;
+    work w = {.part = *part, .t0 = t0, .steps = fc_least(own->block, job->longest - t0),
+              .s = fc_at(job->s, rows * job->s_row, job->size),
+              .u = fc_at(job->u, rows * job->s_row, job->size),
+              .x_rows = job->x_rows + rows, .x_width = own->x_width, .h_width = own->h_width};
+    int64_t *x_row = job->x_rows + rows;
+    for (int64_t t = 0; t < w.steps; t++)
+        for (int64_t b = 0; b < part->b1 - part->b0; b++)
+            *x_row++ = fc_row_of(job->net, t, b) * job->net->inputs;
+    return w;
+}
+
+static void run_block(job *job, const work *w, int team)
+{
+    project(job, w);
+    for (int64_t t = w->t0; t < w->t0 + w->steps; t++) {
+        step(job, w, t);
+        if (team > 1)
+            fc_barrier_wait(&job->barrier, team);
     }
-    end_sequences(job, d, t);
-    if (d->waits)
-        fc_barrier_wait(&job->barrier, team);
+}
+
+/* The group that has got the least far. */
+static int64_t pick(void *context)
+{
+    const share *own = context;
+    job *job = own->job;
+    int64_t best = -1, unfinished = 0;
+    for (int64_t g = 0; g < own->groups; g++) {
+        unfinished += job->done[g] < own->blocks;
+        if (job->done[g] < own->blocks && !job->taken[g] && (best < 0 || job->done[g] < job->done[best]))
+            best = g;
+    }
+    if (best < 0)
+        return unfinished ? FC_LATER : FC_NEVER;
+    job->taken[best] = 1;
+    return best;
+}
+
+static void run(void *context, int64_t group)
+{
+    const share *own = context;
+    const fc_part part = fc_group_part(own->job->net, own->group, group);
+    const work w = work_of(own, &part, own->job->done[group]);
+    run_block(own->job, &w, 1);
+}
+
+static void finish(void *context, int64_t group)
+{
+    const share *own = context;
+    own->job->done[group]++;
+    own->job->taken[group] = 0;
+}
+
+static share share_of(job *job, int member, int team)
+{
+    const fc_gated_rnn *net = job->net;
+    share own = {.job = job, .member = member, .team = team, .group = fc_group(net, team)};
+    const int64_t sequences = fc_least(own.group, net->batch);
+    own.groups = (net->batch + own.group - 1) / own.group;
+    own.block = fc_most(1, fc_least(PROJECTED / sequences, job->longest));
+    own.blocks = (job->longest + own.block - 1) / own.block;
+    own.x_width = fc_panel_width(job->kernels, sequences * own.block);
+    own.h_width = fc_panel_width(job->kernels, sequences);
+    return own;
 }
 
 static void forward_member(void *context, int member, int team)
 {
+    static const fc_task_rules rules = {pick, run, finish};
     job *job = context;
     const fc_gated_rnn *net = job->net;
-    const fc_domain d = fc_domain_of(net, job->kernels, member, team);
-    const int64_t rows = d.b1 - d.b0;
-    const int64_t x_width = fc_panel_width(job->kernels, job->block * rows);
-    const int64_t h_width = fc_panel_width(job->kernels, rows);
-    pack(job, &d, job->w_c, net->inputs, x_width, job->panels_c, member, team);
-    pack(job, &d, job->w_x, net->inputs, x_width, job->panels_x, member, team);
-    pack(job, &d, job->w_h, net->states, h_width, job->panels_h, member, team);
-    fill_rows(job, &d);
+    share own = share_of(job, member, team);
+    fc_part part = {0, net->batch, 0, net->states};
+    if (fc_by_states(net, team))
+        fc_share_columns(job->kernels, net->states, member, team, &part.j0, &part.j1);
+    pack(&own, &part, job->w_c, net->inputs, own.x_width, job->panels_c);
+    pack(&own, &part, job->w_x, net->inputs, own.x_width, job->panels_x);
+    pack(&own, &part, job->w_h, net->states, own.h_width, job->panels_h);
     if (team > 1)
         fc_barrier_wait(&job->barrier, team);
-    for (int64_t t0 = 0; t0 < job->longest; t0 += job->block) {
-        const int64_t steps = fc_least(job->block, job->longest - t0);
-        project(job, &d, t0, steps, x_width);
-        for (int64_t t = t0; t < t0 + steps; t++) {
-            const int64_t at = (d.b0 * job->block + (t - t0) * rows) * job->s_row;
-            step(job, &d, t, at, h_width, team);
-        }
+    for (int64_t block = 0; fc_by_states(net, team) && block < own.blocks; block++) {
+        const work w = work_of(&own, &part, block);
+        run_block(job, &w, team);
+    }
+    if (!fc_by_states(net, team)) {
+        fc_run_tasks(&job->tasks, &rules, &own);
+        fc_share(net->batch, member, team, &part.b0, &part.b1);
     }
     for (int64_t t = job->longest; t < net->steps; t++)
-        end_sequences(job, &d, t);
+        end_sequences(job, &part, t);
 }
 
 int fc_gated_rnn_forward(const fc_gated_rnn *net, const void *x, const void *w_c, const void *w_h,
@@ -195,16 +281,20 @@ int fc_gated_rnn_forward(const fc_gated_rnn *net, const void *x, const void *w_c
     job job = {.net = net, .kernels = kernels, .size = net->dtype == FC_F32 ? 4 : 8,
                .x = x, .w_c = w_c, .w_h = w_h, .w_x = w_x, .b_c = b_c, .b_x = b_x, .h0 = h0,
                .h = h, .tape = tape, .longest = fc_longest(net)};
-    job.block = net->batch >= PROJECTED ? 1 : fc_least(PROJECTED / net->batch, net->steps);
+    threads = fc_team_size(fc_gated_threads(net, threads, 1));
+    job.s_rows = fc_most(PROJECTED, fc_group(net, threads));
     /* One vector more than the states need: rows 4 KiB apart would fall into one set of L1. */
     job.s_row = fc_round_up(net->states, kernels->lanes) + kernels->lanes;
-    char *scratch = fc_arena_take(lay_out(&job, NULL));
+    char *scratch = fc_arena_take(lay_out(&job, threads, NULL));
     if (!scratch)
         return FC_NO_MEMORY;
-    lay_out(&job, scratch);
+    lay_out(&job, threads, scratch);
     memset(job.zeros, 0, (size_t)(net->states * job.size));
+    memset(job.done, 0, (size_t)(net->batch / 8 + 1) * sizeof(int64_t));
+    memset(job.taken, 0, (size_t)(net->batch / 8 + 1) * sizeof(int64_t));
+    fill_rows(&job);
     job.no_start = !h0 && kernels->finite(w_h, net->states * net->states);
-    fc_parallel(fc_gated_threads(net, threads, 1), forward_member, &job);
+    fc_parallel(threads, forward_member, &job);
     fc_arena_give(scratch);
     return FC_OK;
 }

@@ -1,9 +1,14 @@
 /* The gated network back through time: gated_rnn.h.
  *
  * Only g[t-1] = direct[t-1] + g[t] * c + W_h^T ds[t] is sequential. Time is cut into chunks of
- * about REDUCED rows. A chunk's steps go backwards, as the forward pass goes on: the product of
- * ds[t+1] is added to the carried gradient, and the gate's way back follows while the tile is in
- * L1. Then come the chunk's sums over all its rows: the weights', biases' and input's gradients.
+ * about REDUCED rows, counted from the end. A chunk's steps go backwards, as the forward pass
+ * goes on: the product of ds[t+1] is added to the carried gradient, and the gate's way back
+ * follows. Then come the chunk's sums over all its rows: the gradients of the input, and, some
+ * columns of the matrices at a time, those of the weights and biases.
+ *
+ * ds and du lie in panels as wide as the register tile: they are lanes in the sums' products and
+ * scalars in those with the weights, h and x are read in place, and nothing but the weights is
+ * packed. The weights' gradients are summed transposed, and turned over at last.
  *
  * Where a chunk ends depends on T and B alone, so the sums' bits do not depend on the threads.
  */
@@ -13,9 +18,16 @@
 
 #include <string.h>
 
-/* Rows a chunk: adding a chunk's sum to a weight's gradient costs as much memory traffic as 16
- * of its rows' products, and its panels (200 KB each in float32) must fit L2. */
-enum { REDUCED = 1024, GROUP = 64, PIECE = 32, LEVELS = 48 };
+/* REDUCED rows a chunk: few enough that what the sums read is still in the caches, enough that
+ * what they are added to is read and written seldom. They are summed for BAND columns of a matrix
+ * at a time, whose columns of h or x (64 KB in float32) stay in L2. Some chunks more than one are
+ * kept for a team, so that who is held up in one does not hold up the others. */
+enum { REDUCED = 512, BAND = 32, PIECE = 32, LEVELS = 48, SLOTS = 4 };
+
+typedef struct {
+    int64_t counted;                      /* rows before their sequence's end */
+    int64_t *ds, *prev, *x;               /* their offsets in a panel of ds and du, in h, in x */
+} table;
 
 typedef struct {
     const fc_gated_rnn *net;
@@ -25,407 +37,523 @@ typedef struct {
     fc_gated_tape tape;
     fc_gated_grads grads;
 
-    int64_t chunk;                        /* steps */
     int64_t longest;                      /* steps until the last sequence ends */
-    int64_t carry_row;
-    const void **w_h_at, **w_c_at, **w_x_at;   /* (m) the weights' rows */
+    int64_t chunk, chunks, slots;         /* steps of one; how many; how many are kept */
+    int64_t members;                      /* at most */
+    int64_t row;                          /* from a row of carry, or of the sums, to the next */
+    int64_t width, panel;                 /* of ds and du: lanes of a panel; from one to the next */
     void *panels_h, *panels_c, *panels_x; /* the weights, lanes over their columns */
     void *carry;                          /* (B, m): g[t] * c, then + W_h^T ds[t] */
-    void *ds, *du;                        /* (chunk + 1, B, m): a ring, see ring_row */
-    int64_t *step_rows;                   /* (B) offsets of a step's rows of ds */
-
-    /* Of the chunk in work: */
-    const void **ds_at, **du_at, **prev_at, **x_at;   /* (chunk * B) the rows that count */
-    int64_t counted;                      /* how many */
-    int64_t *input_rows;                  /* (chunk * B) offsets in ds of the rows of dx */
-    void *tall_ds, *tall_du;              /* ds^T, du^T in panels as high as the register tile */
-    void *wide_prev, *wide_x;             /* h_prev, x in panels as wide as it */
-    int64_t *tall_rows;                   /* (m) offsets of the rows of ds^T */
-
-    void *sums_c, *sums_x;                /* (LEVELS, m) partial sums, see add_biases */
+    void *ds, *du;                        /* panels of (slots, chunk, B, width), see row_of_ds */
+    int64_t *near, *far;                  /* offsets of rows one, and B, behind the other in them */
+    int64_t taps;                         /* gemm's: `lanes` states each, those of du behind ds */
+    int64_t *a_tap;                       /* where they lie in ds */
+    int64_t *b_taps;                      /* and in panels: (members, 2) of W_h, (2) of W_c, W_x */
+    table tables[SLOTS];                  /* of the chunks kept */
+    int64_t *band_rows;                   /* (BAND) 0, 1, ... */
+    const void *start;                    /* h0, or zeros */
+    int64_t start_row;                    /* from one row of it to the next: m, or 0 */
+    void *sums_h, *sums_wc, *sums_wx;     /* (m or n, m): the weights' gradients, transposed */
     void *zeros;                          /* (m) */
+    void *sums_c, *sums_x;                /* (LEVELS, m) partial sums, see add_biases */
     fc_barrier barrier;
+
+    fc_tasks tasks;   /* the next chunk's steps of a group of sequences, or sums of a band */
+    int64_t h_bands, w_bands, bands;      /* of dw_h; with those of dw_c, dw_x; with the biases */
+    int64_t *back, *summed, *taken;       /* (groups), (bands) chunks; (groups + bands) in work? */
+    int64_t *pieces;                      /* (panels) added to the biases so far */
 } job;
 
-static size_t lay_out(job *job, char *base)
+static size_t lay_out(job *job, int members, char *base)
 {
     const fc_gated_rnn *net = job->net;
     const int64_t size = job->size, lanes = job->kernels->lanes, rows = job->chunk * net->batch;
     const int64_t m = fc_round_up(net->states, lanes), n = fc_round_up(net->inputs, lanes);
-    const int64_t tall = fc_round_up(net->states, job->kernels->rows);
-    const int64_t pointer = sizeof(void *), offset = sizeof(int64_t);
+    const int64_t offset = sizeof(int64_t), groups = net->batch / 8 + 1;
     size_t top = 0;
-    job->w_h_at = fc_carve(base, &top, m, pointer);
-    job->w_c_at = fc_carve(base, &top, m, pointer);
-    job->w_x_at = fc_carve(base, &top, m, pointer);
-    job->panels_h = fc_carve(base, &top, m * net->states, size);
-    job->panels_c = fc_carve(base, &top, n * net->states, size);
-    job->panels_x = fc_carve(base, &top, n * net->states, size);
-    job->carry = fc_carve(base, &top, net->batch * job->carry_row, size);
-    job->ds = fc_carve(base, &top, (rows + net->batch) * net->states, size);
-    job->du = fc_carve(base, &top, (rows + net->batch) * net->states, size);
-    job->step_rows = fc_carve(base, &top, net->batch, offset);
-    job->ds_at = fc_carve(base, &top, rows, pointer);
-    job->du_at = fc_carve(base, &top, rows, pointer);
-    job->prev_at = fc_carve(base, &top, rows, pointer);
-    job->x_at = fc_carve(base, &top, rows, pointer);
-    job->input_rows = fc_carve(base, &top, rows, offset);
-    job->tall_ds = fc_carve(base, &top, tall * rows, size);
-    job->tall_du = fc_carve(base, &top, tall * rows, size);
-    job->wide_prev = fc_carve(base, &top, m * rows, size);
-    job->wide_x = fc_carve(base, &top, n * rows, size);
-    job->tall_rows = fc_carve(base, &top, tall, offset);
+    job->panels_h = fc_carve(base, &top, m * m, size);
+    job->panels_c = fc_carve(base, &top, n * m, size);
+    job->panels_x = fc_carve(base, &top, n * m, size);
+    job->carry = fc_carve(base, &top, net->batch * job->row, size);
+    job->ds = fc_carve(base, &top, fc_round_up(m, job->width) / job->width * job->panel, size);
+    job->du = fc_carve(base, &top, fc_round_up(m, job->width) / job->width * job->panel, size);
+    job->near = fc_carve(base, &top, fc_most(rows, net->batch), offset);
+    job->far = fc_carve(base, &top, job->chunk, offset);
+    job->a_tap = fc_carve(base, &top, 2 * job->taps, offset);
+    job->b_taps = fc_carve(base, &top, (members + 1) * 4 * job->taps, offset);
+    for (int64_t i = 0; i < job->slots; i++) {
+        job->tables[i].ds = fc_carve(base, &top, rows, offset);
+        job->tables[i].prev = fc_carve(base, &top, rows, offset);
+        job->tables[i].x = fc_carve(base, &top, rows, offset);
+    }
+    job->band_rows = fc_carve(base, &top, BAND, offset);
+    job->zeros = fc_carve(base, &top, m, size);
+    job->sums_h = fc_carve(base, &top, net->states * job->row, size);
+    job->sums_wc = fc_carve(base, &top, net->inputs * job->row, size);
+    job->sums_wx = fc_carve(base, &top, net->inputs * job->row, size);
     job->sums_c = fc_carve(base, &top, LEVELS * m, size);
     job->sums_x = fc_carve(base, &top, LEVELS * m, size);
-    job->zeros = fc_carve(base, &top, m, size);
+    job->back = fc_carve(base, &top, groups, offset);
+    job->summed = fc_carve(base, &top, job->bands, offset);
+    job->taken = fc_carve(base, &top, groups + job->bands, offset);
+    job->pieces = fc_carve(base, &top, job->bands - job->w_bands, offset);
     return top;
 }
 
-/* Sequence b at step t in ds and du. One step more than a chunk is kept, as the first step of a
- * chunk still needs the last one of the chunk before. */
-static int64_t ring_row(const job *job, int64_t t, int64_t b)
+/* --- rows -------------------------------------------------------------------------------------- */
+
+static int64_t chunk_of(const job *job, int64_t t) { return (job->longest - 1 - t) / job->chunk; }
+
+/* The first step of a chunk. */
+static int64_t chunk_start(const job *job, int64_t chunk)
 {
-    return t % (job->chunk + 1) * job->net->batch + b;
+    return fc_most(0, job->longest - (chunk + 1) * job->chunk);
+}
+
+/* Offset of sequence b at step t in a panel: the rows of a chunk lie one behind the other. */
+static int64_t row_of_ds(const job *job, int64_t t, int64_t b)
+{
+    const int64_t in_chunk = job->chunk - 1 - (job->longest - 1 - t) % job->chunk;
+    const int64_t step = chunk_of(job, t) % job->slots * job->chunk + in_chunk;
+    return (step * job->net->batch + b) * job->width;
+}
+
+/* Where a chunk's rows lie. Only those before their sequence's end count. */
+static void list_rows(job *job, int64_t chunk)
+{
+    const fc_gated_rnn *net = job->net;
+    const int64_t start = ((intptr_t)job->start - (intptr_t)job->h) / job->size;
+    table *table = &job->tables[chunk % job->slots];
+    int64_t i = 0;
+    for (int64_t t = chunk_start(job, chunk); t < job->longest - chunk * job->chunk; t++)
+        for (int64_t b = 0; b < net->batch; b++) {
+            if (t >= fc_length(net, b))
+                continue;
+            table->ds[i] = row_of_ds(job, t, b);
+            table->x[i] = fc_row_of(net, t, b) * net->inputs;
+            table->prev[i++] = t ? fc_row_of(net, t - 1, b) * net->states : start + b * job->start_row;
+        }
+    table->counted = i;
 }
 
 /* --- the loop over time ------------------------------------------------------------------------ */
 
-/* One panel of one step for this member's sequences: carry += W_h^T ds[t+1], then the gate. */
-static void step_panel(const job *job, const fc_domain *d, int64_t t, fc_panel panel)
+/* One member's view. */
+typedef struct {
+    job *job;
+    int member, team;
+    int64_t group, groups;      /* sequences each; how many */
+    int64_t width;              /* of W_h's panels */
+} share;
+
+/* gemm's taps in a panel of W_h, of W_c and W_x behind those of all members. Where the last panel
+ * is narrower than the others it has taps of its own. */
+static int64_t *taps_in(const job *job, int64_t member, const fc_panel *panel, int64_t width)
 {
-    const fc_gated_rnn *net = job->net;
-    const int64_t size = job->size, m = net->states, j = panel.column, tap = 0;
-    const int64_t h_row = fc_row_of(net, 0, 1) * m, now = fc_row_of(net, t, 0) * m;
-    const void *prev = t ? fc_at(job->h, fc_row_of(net, t - 1, 0) * m, size) : job->h0;
-    const int64_t prev_row = t ? h_row : job->h0 ? m : 0;
-    fc_gemm g = {.n = panel.count, .taps = 1, .k = m, .a_tap = &tap, .a_step = 1,
-                 .a = fc_at(job->ds, ring_row(job, t + 1, 0) * m, size),
-                 .b = fc_at(job->panels_h, j * m, size), .b_tap = &tap, .b_step = panel.stride,
-                 .c_row = job->carry_row, .accumulate = 1};
-    fc_gate_back gate = {.count = panel.count, .carry_row = job->carry_row,
-                         .prev_row = prev_row, .h_row = h_row, .ds_row = m};
-    for (int64_t b = d->b0; b < d->b1; b += TILE) {
-        const int64_t h_at = now + b * h_row + j, ds_at = ring_row(job, t, b) * m + j;
-        g.m = gate.rows = fc_least(TILE, d->b1 - b);
-        g.a_row = job->step_rows + b;
-        g.c = gate.carry = fc_at(job->carry, b * job->carry_row + j, size);
-        if (t + 1 < job->longest)
-            job->kernels->gemm(&g);
-        gate.h_prev = prev ? fc_at(prev, b * prev_row + j, size) : job->zeros;
-        gate.grad_h = fc_at(job->grad_h, h_at, size);
-        gate.c_tape = fc_at(job->tape.c, h_at, size);
-        gate.u_tape = fc_at(job->tape.u, h_at, size);
-        gate.ds = fc_at(job->ds, ds_at, size);
-        gate.du = fc_at(job->du, ds_at, size);
-        job->kernels->gate_back(&gate);
+    return job->b_taps + (2 * member + (panel->stride < width)) * 2 * job->taps;
+}
+
+static void fill_taps(const job *job, int64_t member, int64_t columns, int64_t width, int64_t behind)
+{
+    const int64_t lanes = job->kernels->lanes;
+    for (int64_t j = 0; j < columns; j += width) {
+        const fc_panel panel = fc_panel_at(job->kernels, j, columns, width);
+        int64_t *tap = taps_in(job, member, &panel, width);
+        for (int64_t i = 0; i < job->taps; i++) {
+            tap[i] = i * lanes * panel.stride;
+            tap[job->taps + i] = behind + tap[i];
+        }
+    }
+}
+
+/* carry += W_h^T ds[t], or elsewhere; every other step goes backwards through the panels, so that
+ * what the caches still hold of them is used before it is evicted. */
+static void add_states(const share *own, const fc_part *part, int64_t t, void *to, int64_t to_row)
+{
+    const job *job = own->job;
+    const int64_t size = job->size, lanes = job->kernels->lanes, width = own->width;
+    const int64_t panels = (part->j1 - part->j0 + width - 1) / width;
+    fc_gemm g = {.m = part->b1 - part->b0, .taps = job->taps, .k = lanes, .a_row = job->near,
+                 .a = fc_at(job->ds, row_of_ds(job, t, part->b0), size), .a_tap = job->a_tap,
+                 .a_step = 1, .c_row = to_row, .accumulate = 1};
+    for (int64_t i = 0; i < panels; i++) {
+        const int64_t j = part->j0 + (t % 2 ? panels - 1 - i : i) * width;
+        const fc_panel panel = fc_panel_at(job->kernels, j, part->j1, width);
+        g.n = panel.count;
+        g.b = fc_at(job->panels_h, j * job->taps * lanes, size);
+        g.b_tap = taps_in(job, own->member, &panel, width);
+        g.b_step = panel.stride;
+        g.c = fc_at(to, part->b0 * to_row + j, size);
+        job->kernels->gemm(&g);
     }
 }
 
 /* Row b of carry for the step before `length`: the last state's gradient where that is its
  * sequence's last step, else nothing. */
-static void start_carry(const job *job, const fc_domain *d, int64_t b, int64_t length)
+static void start_carry(const job *job, const fc_part *part, int64_t b, int64_t length)
 {
-    const size_t bytes = (size_t)((d->j1 - d->j0) * job->size);
-    void *carry = fc_at(job->carry, b * job->carry_row + d->j0, job->size);
+    const size_t bytes = (size_t)((part->j1 - part->j0) * job->size);
+    void *carry = fc_at(job->carry, b * job->row + part->j0, job->size);
     if (job->grad_last && fc_length(job->net, b) == length)
-        memcpy(carry, fc_at(job->grad_last, b * job->net->states + d->j0, job->size), bytes);
+        memcpy(carry, fc_at(job->grad_last, b * job->net->states + part->j0, job->size), bytes);
     else
         memset(carry, 0, bytes);
 }
 
 /* Undo step t for the sequences that had ended before it. */
-static void skip_ended(const job *job, const fc_domain *d, int64_t t)
+static void skip_ended(const job *job, const fc_part *part, int64_t t)
 {
-    const int64_t m = job->net->states;
-    const size_t bytes = (size_t)((d->j1 - d->j0) * job->size);
-    for (int64_t b = d->b0; job->net->lengths && b < d->b1; b++) {
+    const int64_t lanes = job->kernels->lanes;
+    for (int64_t b = part->b0; job->net->lengths && b < part->b1; b++) {
         if (t < job->net->lengths[b])
             continue;
-        memset(fc_at(job->ds, ring_row(job, t, b) * m + d->j0, job->size), 0, bytes);
-        memset(fc_at(job->du, ring_row(job, t, b) * m + d->j0, job->size), 0, bytes);
-        start_carry(job, d, b, t);
+        for (int64_t j = part->j0; j < part->j1; j += lanes) {
+            const int64_t at = row_of_ds(job, t, b) + job->a_tap[j / lanes];
+            const size_t bytes = (size_t)(fc_least(lanes, part->j1 - j) * job->size);
+            memset(fc_at(job->ds, at, job->size), 0, bytes);
+            memset(fc_at(job->du, at, job->size), 0, bytes);
+        }
+        start_carry(job, part, b, t);
     }
 }
 
-static void step(job *job, const fc_domain *d, int64_t t, int64_t width, int team)
+static void step(const share *own, const fc_part *part, int64_t t)
 {
-    const int64_t panels = (d->j1 - d->j0 + width - 1) / width;
-    for (int64_t i = 0; i < panels; i++) {
-        const int64_t j = d->j0 + (t % 2 ? panels - 1 - i : i) * width;
-        step_panel(job, d, t, fc_panel_at(job->kernels, j, d->j1, width));
-    }
-    skip_ended(job, d, t);
-    if (d->waits)
-        fc_barrier_wait(&job->barrier, team);
+    const job *job = own->job;
+    const fc_gated_rnn *net = job->net;
+    const int64_t size = job->size, m = net->states, b = part->b0, j = part->j0;
+    const int64_t h_row = fc_row_of(net, 0, 1) * m, at = fc_row_of(net, t, b) * m + j;
+    const int64_t ds = row_of_ds(job, t, b), start = b * job->start_row;
+    if (t + 1 < job->longest)
+        add_states(own, part, t + 1, job->carry, job->row);
+    const fc_gate_back gate = {
+        .rows = part->b1 - b, .first = j, .count = part->j1 - j,
+        .carry = fc_at(job->carry, b * job->row + j, size), .carry_row = job->row,
+        .h_prev = t ? fc_at(job->h, fc_row_of(net, t - 1, b) * m + j, size)
+                    : fc_at(job->start, start + j, size),
+        .prev_row = t ? h_row : job->start_row,
+        .grad_h = fc_at(job->grad_h, at, size), .c_tape = fc_at(job->tape.c, at, size),
+        .u_tape = fc_at(job->tape.u, at, size), .h_row = h_row,
+        .ds = fc_at(job->ds, ds, size), .du = fc_at(job->du, ds, size),
+        .width = job->width, .panel = job->panel,
+    };
+    job->kernels->gate_back(&gate);
+    skip_ended(job, part, t);
 }
 
 /* dh0 = carry + W_h^T ds[0]. */
-static void finish_h0(const job *job, const fc_domain *d, int64_t width)
+static void finish_h0(const share *own, const fc_part *part)
 {
-    const int64_t size = job->size, m = job->net->states, rows = d->b1 - d->b0, tap = 0;
-    void *out = fc_at(job->grads.h0, d->b0 * m + d->j0, size);
-    const fc_copy copy = {.from = fc_at(job->carry, d->b0 * job->carry_row + d->j0, size),
-                          .from_row = job->carry_row, .from_step = 1, .to = out, .to_row = m,
-                          .to_step = 1, .rows = rows, .length = d->j1 - d->j0};
+    const job *job = own->job;
+    const int64_t size = job->size, m = job->net->states, at = part->b0 * m + part->j0;
+    const fc_copy copy = {.from = fc_at(job->carry, part->b0 * job->row + part->j0, size),
+                          .from_row = job->row, .from_step = 1, .to = fc_at(job->grads.h0, at, size),
+                          .to_row = m, .to_step = 1, .rows = part->b1 - part->b0,
+                          .length = part->j1 - part->j0};
     job->kernels->copy_rows(&copy);
-    for (int64_t j = d->j0; job->longest && j < d->j1; j += width) {
-        const fc_panel panel = fc_panel_at(job->kernels, j, d->j1, width);
-        fc_gemm g = {.m = rows, .n = panel.count, .taps = 1, .k = m,
-                     .a = fc_at(job->ds, ring_row(job, 0, 0) * m, size),
-                     .a_row = job->step_rows + d->b0, .a_tap = &tap, .a_step = 1,
-                     .b = fc_at(job->panels_h, j * m, size), .b_tap = &tap,
-                     .b_step = panel.stride, .c = fc_at(job->grads.h0, d->b0 * m + j, size),
-                     .c_row = m, .accumulate = 1};
-        job->kernels->gemm(&g);
-    }
+    add_states(own, part, 0, job->grads.h0, m);
 }
 
 /* --- a chunk's sums ---------------------------------------------------------------------------- */
 
-/* Where the chunk's rows lie. Only those before their sequence's end count. */
-static void list_rows(job *job, int64_t t0, int64_t steps)
+/* dx = W_c^T ds + W_x^T du for inputs [i0, i1) of the part's sequences. Rows that lie one behind
+ * the other in dx are one product. */
+static void add_inputs(const job *job, const fc_part *part, int64_t chunk, int64_t i0, int64_t i1)
 {
     const fc_gated_rnn *net = job->net;
-    const int64_t size = job->size, m = net->states, n = net->inputs;
-    int64_t counted = 0;
-    for (int64_t t = t0; t < t0 + steps; t++)
-        for (int64_t b = 0; b < net->batch; b++) {
-            const int64_t ds = ring_row(job, t, b) * m;
-            const int64_t row = net->batch_first ? b * steps + t - t0 : (t - t0) * net->batch + b;
-            job->input_rows[row] = ds;
-            if (t >= fc_length(net, b))
-                continue;
-            job->ds_at[counted] = fc_at(job->ds, ds, size);
-            job->du_at[counted] = fc_at(job->du, ds, size);
-            job->x_at[counted] = fc_at(job->x, fc_row_of(net, t, b) * n, size);
-            job->prev_at[counted] = t ? fc_at(job->h, fc_row_of(net, t - 1, b) * m, size)
-                                      : job->h0 ? fc_at(job->h0, b * m, size) : job->zeros;
-            counted++;
+    const int64_t size = job->size, n = net->inputs, width = job->width, lanes = job->kernels->lanes;
+    const int64_t t0 = chunk_start(job, chunk), steps = job->longest - chunk * job->chunk - t0;
+    const int64_t sequences = part->b1 - part->b0;
+    const int whole = !net->batch_first && sequences == net->batch;
+    const int64_t rows = whole ? sequences * steps : net->batch_first ? steps : sequences;
+    fc_gemm g = {.m = rows, .taps = 2 * job->taps, .k = lanes, .a_tap = job->a_tap, .a_step = 1,
+                 .a_row = net->batch_first ? job->far : job->near, .c_row = n};
+    for (int64_t j = i0; j < i1; j += width) {
+        const fc_panel panel = fc_panel_at(job->kernels, j, i1, width);
+        g.n = panel.count;
+        g.b = fc_at(job->panels_c, j * job->taps * lanes, size);
+        g.b_tap = taps_in(job, job->members, &panel, width);
+        g.b_step = panel.stride;
+        for (int64_t i = 0; i < sequences * steps / rows; i++) {
+            const int64_t t = t0 + (net->batch_first ? 0 : i), b = part->b0 + (net->batch_first ? i : 0);
+            g.a = fc_at(job->ds, row_of_ds(job, t, b), size);
+            g.c = fc_at(job->grads.x, fc_row_of(net, t, b) * n + j, size);
+            job->kernels->gemm(&g);
         }
-    job->counted = counted;
-}
-
-/* Every team-th panel of a matrix (`rows` rows of `columns` elements at `row`), from `member` on. */
-static void pack_wide(const job *job, const void **row, int64_t rows, int64_t columns,
-                      int64_t width, void *panels, int member, int team)
-{
-    for (int64_t j = member * width; j < columns; j += team * width) {
-        const fc_panel panel = fc_panel_at(job->kernels, j, columns, width);
-        job->kernels->pack_rows(row, rows, j, panel.count, panel.stride,
-                                fc_at(panels, j * rows, job->size));
     }
 }
 
-/* Rows [i0, i1) of ds^T and du^T, in panels as high as the register tile. */
-static void pack_tall(const job *job, int64_t i0, int64_t i1)
+/* Columns [j0, j1) of dw (+)= grad^T rows, over the chunk's rows: rows [j0, j1) of `sums`, which
+ * at last are turned over to dw (m, columns). */
+static void add_weights(const job *job, int64_t chunk, int64_t j0, int64_t j1, const void *grad,
+                        const void *rows, const int64_t *row, void *sums, int64_t columns, void *dw)
 {
-    const int64_t high = job->kernels->rows, k = job->counted;
-    for (int64_t i = i0; i < i1; i += high) {
-        const int64_t count = fc_least(high, i1 - i);
-        job->kernels->pack_rows(job->ds_at, k, i, count, high, fc_at(job->tall_ds, i * k, job->size));
-        job->kernels->pack_rows(job->du_at, k, i, count, high, fc_at(job->tall_du, i * k, job->size));
-    }
-    for (int64_t i = i0; i < i1; i++)
-        job->tall_rows[i] = i / high * high * k + i % high;
-}
-
-/* Rows [i0, i1) of dw (m, columns) (+)= tall^T wide, over the chunk's rows. */
-static void add_weights(const job *job, int64_t i0, int64_t i1, const void *tall,
-                        const void *wide, int64_t columns, int64_t width, void *dw, int first)
-{
-    const int64_t size = job->size, k = job->counted, tap = 0;
-    for (int64_t j = 0; j < columns; j += width) {
-        const fc_panel panel = fc_panel_at(job->kernels, j, columns, width);
-        fc_gemm g = {.m = i1 - i0, .n = panel.count, .taps = 1, .k = k, .a = tall,
-                     .a_row = job->tall_rows + i0, .a_tap = &tap, .a_step = job->kernels->rows,
-                     .b = fc_at(wide, j * k, size), .b_tap = &tap, .b_step = panel.stride,
-                     .c = fc_at(dw, i0 * columns + j, size), .c_row = columns,
-                     .accumulate = !first};
+    const table *table = &job->tables[chunk % job->slots];
+    const int64_t size = job->size, m = job->net->states;
+    fc_gemm g = {.m = j1 - j0, .taps = table->counted, .k = 1, .a = fc_at(rows, j0, size),
+                 .a_row = job->band_rows, .a_tap = row, .b_tap = table->ds, .c_row = job->row,
+                 .accumulate = chunk > 0};
+    for (int64_t i = 0; i < m; i += job->width) {
+        g.n = fc_least(job->width, m - i);
+        g.b = fc_at(grad, i / job->width * job->panel, size);
+        g.c = fc_at(sums, j0 * job->row + i, size);
         job->kernels->gemm(&g);
     }
+    if (chunk + 1 == job->chunks)
+        job->kernels->pack_transposed(fc_at(sums, j0 * job->row, size), job->row, j1 - j0, m, columns,
+                                      fc_at(dw, j0, size));
 }
 
-/* dx = W_c^T ds + W_x^T du for `rows` rows of dx from `to` on. */
-static void add_inputs(const job *job, const int64_t *ds_rows, int64_t rows, int64_t to)
-{
-    const int64_t size = job->size, m = job->net->states, n = job->net->inputs;
-    const int64_t width = job->kernels->width;
-    const int64_t a_tap[2] = {0, ((char *)job->du - (char *)job->ds) / size};
-    const int64_t b_tap[2] = {0, ((char *)job->panels_x - (char *)job->panels_c) / size};
-    for (int64_t j = 0; j < n; j += width) {
-        const fc_panel panel = fc_panel_at(job->kernels, j, n, width);
-        fc_gemm g = {.m = rows, .n = panel.count, .taps = 2, .k = m, .a = job->ds,
-                     .a_row = ds_rows, .a_tap = a_tap, .a_step = 1,
-                     .b = fc_at(job->panels_c, j * m, size), .b_tap = b_tap,
-                     .b_step = panel.stride, .c = fc_at(job->grads.x, to * n + j, size),
-                     .c_row = n};
-        job->kernels->gemm(&g);
-    }
-}
-
-/* This member's part of the chunk's dx: rows, or sequences where those lie apart. */
-static void share_inputs(const job *job, int64_t t0, int64_t steps, int member, int team)
-{
-    const fc_gated_rnn *net = job->net;
-    int64_t begin, end;
-    if (net->batch_first) {
-        fc_share(net->batch, member, team, &begin, &end);
-        for (int64_t b = begin; b < end; b++)
-            add_inputs(job, job->input_rows + b * steps, steps, fc_row_of(net, t0, b));
-        return;
-    }
-    fc_share((steps * net->batch + 7) / 8, member, team, &begin, &end);
-    begin *= 8;
-    end = fc_least(end * 8, steps * net->batch);
-    add_inputs(job, job->input_rows + begin, end - begin, t0 * net->batch + begin);
-}
-
-/* Biases, columns [j0, j1): pairwise, PIECE rows at first, then as a binary counter adds: level l
- * holds the sum of 2^l pieces where bit l of the number of pieces is set. */
-static void add_biases(const job *job, const void **row, void *sums, int64_t j0, int64_t j1,
+/* The biases' gradients of one panel: pairwise, PIECE rows at first, then as a binary counter adds:
+ * level l holds the sum of 2^l pieces where bit l of the number of pieces is set. */
+static void add_biases(const job *job, const table *table, int64_t i, const void *grad, void *sums,
                        int64_t pieces)
 {
-    const int64_t m = fc_round_up(job->net->states, job->kernels->lanes);
-    for (int64_t p = 0; p < job->counted; p += PIECE, pieces++) {
-        int level = 0;
+    const int64_t size = job->size, level_row = job->taps * job->kernels->lanes;
+    const int64_t count = fc_least(job->width, job->net->states - i);
+    for (int64_t p = 0; p < table->counted; p += PIECE, pieces++) {
+        int64_t level = 0;
         while (pieces >> level & 1)
             level++;
-        void *sum = fc_at(sums, level * m, job->size);
-        job->kernels->sum_rows(row + p, fc_least(PIECE, job->counted - p), j0, j1 - j0, sum);
-        for (int l = 0; l < level; l++) {
-            const void *both[2] = {fc_at(sums, l * m, job->size), sum};
-            job->kernels->sum_rows(both, 2, j0, j1 - j0, sum);
+        void *sum = fc_at(sums, level * level_row + i, size);
+        job->kernels->sum_rows(fc_at(grad, i / job->width * job->panel, size), table->ds + p,
+                               fc_least(PIECE, table->counted - p), count, sum);
+        for (int64_t l = 0; l < level; l++) {
+            const int64_t both[2] = {l * level_row, level * level_row};
+            job->kernels->sum_rows(fc_at(sums, i, size), both, 2, count, sum);
         }
     }
 }
 
-static void finish_biases(const job *job, void *sums, int64_t j0, int64_t j1, int64_t pieces,
-                          void *db)
+static void finish_biases(const job *job, int64_t i, const void *sums, int64_t pieces, void *db)
 {
-    const int64_t m = fc_round_up(job->net->states, job->kernels->lanes);
-    const void *levels[LEVELS];
-    int64_t count = 0;
-    for (int level = 0; level < LEVELS; level++)
+    const int64_t level_row = job->taps * job->kernels->lanes;
+    int64_t levels[LEVELS], count = 0;
+    for (int64_t level = 0; level < LEVELS; level++)
         if (pieces >> level & 1)
-            levels[count++] = fc_at(sums, level * m, job->size);
-    job->kernels->sum_rows(levels, count, j0, j1 - j0, db);
+            levels[count++] = level * level_row;
+    job->kernels->sum_rows(fc_at(sums, i, job->size), levels, count,
+                           fc_least(job->width, job->net->states - i), fc_at(db, i, job->size));
+}
+
+static void sum_biases(const job *job, int64_t i, int64_t chunk, int64_t *pieces)
+{
+    const table *table = &job->tables[chunk % job->slots];
+    add_biases(job, table, i, job->ds, job->sums_c, *pieces);
+    add_biases(job, table, i, job->du, job->sums_x, *pieces);
+    *pieces += (table->counted + PIECE - 1) / PIECE;
+    if (chunk + 1 == job->chunks) {
+        finish_biases(job, i, job->sums_c, *pieces, job->grads.b_c);
+        finish_biases(job, i, job->sums_x, *pieces, job->grads.b_x);
+    }
+}
+
+/* BAND columns of dw_h; or of dw_c and dw_x; or the biases of a panel. */
+static void sum_band(const job *job, int64_t band, int64_t chunk)
+{
+    const fc_gated_grads *grads = &job->grads;
+    const table *table = &job->tables[chunk % job->slots];
+    const int64_t m = job->net->states, n = job->net->inputs, x_band = band - job->h_bands;
+    if (band >= job->w_bands) {
+        const int64_t panel = band - job->w_bands;
+        sum_biases(job, panel * job->width, chunk, job->pieces + panel);
+    } else if (x_band < 0) {
+        const int64_t j0 = band * BAND, j1 = fc_least(j0 + BAND, m);
+        add_weights(job, chunk, j0, j1, job->ds, job->h, table->prev, job->sums_h, m, grads->w_h);
+    } else {
+        const int64_t j0 = x_band * BAND, j1 = fc_least(j0 + BAND, n);
+        add_weights(job, chunk, j0, j1, job->ds, job->x, table->x, job->sums_wc, n, grads->w_c);
+        add_weights(job, chunk, j0, j1, job->du, job->x, table->x, job->sums_wx, n, grads->w_x);
+    }
 }
 
 /* --- a member ---------------------------------------------------------------------------------- */
 
-typedef struct {
-    fc_domain loop;
-    int64_t i0, i1;             /* rows of the weights' gradients, elements of the biases' */
-    int64_t width, wide;        /* panels of the loop's, of the sums' products */
-    int64_t pieces;             /* added to the biases so far */
-    int member, team;
-} share;
-
-static void pack_weights(const job *job, const share *own)
+/* The panels of W_h's columns that this member owns, or its part of all; its part of the others.
+ * Rows of zeros stand for states between m and the last tap's end. */
+static void pack(const share *own, const fc_part *part, const void *w, int64_t columns,
+                 int64_t width, void *panels)
 {
-    const fc_domain *d = &own->loop;
-    const int64_t m = job->net->states, width = job->kernels->width;
-    int turn = 0;
-    for (int64_t j = d->j0; j < d->j1; j += own->width, turn++) {
-        if (!d->waits && turn % own->team != own->member)
-            continue;
-        const fc_panel panel = fc_panel_at(job->kernels, j, d->j1, own->width);
-        job->kernels->pack_rows(job->w_h_at, m, j, panel.count, panel.stride,
-                                fc_at(job->panels_h, j * m, job->size));
-    }
-    pack_wide(job, job->w_c_at, m, job->net->inputs, width, job->panels_c, own->member, own->team);
-    pack_wide(job, job->w_x_at, m, job->net->inputs, width, job->panels_x, own->member, own->team);
-}
-
-/* GROUP rows of the weights' gradients at a time: their rows of ds^T (256 KB) stay in L2 while
- * all columns pass by. */
-static void add_all_weights(const job *job, const share *own, int first)
-{
-    const int64_t m = job->net->states, n = job->net->inputs;
-    for (int64_t i = own->i0; i < own->i1; i += GROUP) {
-        const int64_t end = fc_least(i + GROUP, own->i1);
-        add_weights(job, i, end, job->tall_ds, job->wide_prev, m, own->wide, job->grads.w_h, first);
-        add_weights(job, i, end, job->tall_ds, job->wide_x, n, own->wide, job->grads.w_c, first);
-        add_weights(job, i, end, job->tall_du, job->wide_x, n, own->wide, job->grads.w_x, first);
+    const job *job = own->job;
+    const int64_t m = job->net->states, k = job->taps * job->kernels->lanes, size = job->size;
+    const int64_t first = part ? part->j0 : own->member * width, end = part ? part->j1 : columns;
+    for (int64_t j = first; j < end; j += part ? width : own->team * width) {
+        const fc_panel panel = fc_panel_at(job->kernels, j, end, width);
+        void *to = fc_at(panels, j * k, size);
+        job->kernels->pack_panels(m, panel.count, (fc_in){fc_at(w, j, size), columns},
+                                  (fc_in){NULL, 0}, panel.stride, 0, to);
+        memset(fc_at(to, m * panel.stride, size), 0, (size_t)((k - m) * panel.stride * size));
     }
 }
 
-static void meet(job *job, int team)
+/* A chunk's steps, after each of which all wait where they own states. */
+static void go_back(const share *own, const fc_part *part, int64_t chunk, int waits)
 {
-    if (team > 1)
-        fc_barrier_wait(&job->barrier, team);
+    job *job = own->job;
+    if (chunk == 0)
+        for (int64_t b = part->b0; b < part->b1; b++)
+            start_carry(job, part, b, job->longest);
+    for (int64_t t = job->longest - 1 - chunk * job->chunk; t >= chunk_start(job, chunk); t--) {
+        step(own, part, t);
+        if (waits)
+            fc_barrier_wait(&job->barrier, own->team);
+    }
+    if (chunk + 1 == job->chunks)
+        finish_h0(own, part);
 }
 
-/* The sums over the chunk that begins at t0. The packed columns are written when all are past
- * the products of the chunk before, and read when all have packed their part. */
-static void add_chunk(job *job, share *own, int64_t t0, int64_t steps)
+/* Sums before steps, as what they read is still in the caches; of each, what has got the least
+ * far. Groups come first in `taken`, bands behind them. */
+static int64_t pick(void *context)
 {
-    const int member = own->member, team = own->team;
-    if (member == 0)
-        list_rows(job, t0, steps);
-    meet(job, team);
-    const int64_t rows = job->counted;
-    pack_wide(job, job->prev_at, rows, job->net->states, own->wide, job->wide_prev, member, team);
-    pack_wide(job, job->x_at, rows, job->net->inputs, own->wide, job->wide_x, member, team);
-    pack_tall(job, own->i0, own->i1);
-    share_inputs(job, t0, steps, member, team);
-    add_biases(job, job->ds_at, job->sums_c, own->i0, own->i1, own->pieces);
-    add_biases(job, job->du_at, job->sums_x, own->i0, own->i1, own->pieces);
-    own->pieces += (rows + PIECE - 1) / PIECE;
-    meet(job, team);
-    add_all_weights(job, own, t0 + steps == job->longest);
+    const share *own = context;
+    job *job = own->job;
+    int64_t band = -1, group = -1, back = job->chunks, summed = job->chunks;
+    for (int64_t g = 0; g < own->groups; g++) {
+        back = fc_least(back, job->back[g]);
+        if (!job->taken[g] && (group < 0 || job->back[g] < job->back[group]))
+            group = g;
+    }
+    for (int64_t i = 0; i < job->bands; i++) {
+        summed = fc_least(summed, job->summed[i]);
+        if (!job->taken[own->groups + i] && (band < 0 || job->summed[i] < job->summed[band]))
+            band = i;
+    }
+    if (summed == job->chunks)
+        return FC_NEVER;
+    int64_t task = FC_LATER;
+    if (band >= 0 && job->summed[band] < back)
+        task = own->groups + band;
+    else if (group >= 0 && job->back[group] < fc_least(job->chunks, summed + job->slots))
+        task = group;
+    if (task >= 0)
+        job->taken[task] = 1;
+    return task;
 }
 
-static share share_of(const job *job, int member, int team)
+static void run(void *context, int64_t task)
 {
-    share own = {.loop = fc_domain_of(job->net, job->kernels, member, team),
-                 .wide = fc_panel_width(job->kernels, job->net->states),
-                 .member = member, .team = team};
-    const int64_t m = job->net->states, lanes = job->kernels->lanes, rows = job->kernels->rows;
-    const int64_t unit = lanes > rows ? lanes : rows;   /* both powers of two */
-    own.width = fc_panel_width(job->kernels, own.loop.b1 - own.loop.b0);
-    fc_share((m + unit - 1) / unit, member, team, &own.i0, &own.i1);
-    own.i0 *= unit;
-    own.i1 = fc_least(own.i1 * unit, m);
-    return own;
+    const share *own = context;
+    job *job = own->job;
+    if (task >= own->groups) {
+        sum_band(job, task - own->groups, job->summed[task - own->groups]);
+        return;
+    }
+    const fc_part part = fc_group_part(job->net, own->group, task);
+    const int64_t chunk = job->back[task];
+    if (task == 0)
+        list_rows(job, chunk);
+    go_back(own, &part, chunk, 0);
+    add_inputs(job, &part, chunk, 0, job->net->inputs);
+}
+
+static void finish(void *context, int64_t task)
+{
+    const share *own = context;
+    job *job = own->job;
+    if (task >= own->groups)
+        job->summed[task - own->groups]++;
+    else
+        job->back[task]++;
+    job->taken[task] = 0;
+}
+
+/* Members that own states, columns of dx, and bands. Those who still sum one chunk do not mind
+ * that others are at the next, whose rows have another slot. */
+static void run_states(const share *own, const fc_part *part)
+{
+    job *job = own->job;
+    const int64_t width = job->width, inputs = job->net->inputs;
+    int64_t i0, i1;   /* in panels */
+    fc_share((inputs + width - 1) / width, own->member, own->team, &i0, &i1);
+    const fc_part all = {0, job->net->batch, 0, job->net->states};
+    for (int64_t chunk = 0; chunk < job->chunks; chunk++) {
+        if (own->member == 0)
+            list_rows(job, chunk);
+        go_back(own, part, chunk, 1);
+        add_inputs(job, &all, chunk, i0 * width, fc_least(i1 * width, inputs));
+        for (int64_t band = own->member; band < job->bands; band += own->team)
+            sum_band(job, band, chunk);
+    }
 }
 
 static void backward_member(void *context, int member, int team)
 {
+    static const fc_task_rules rules = {pick, run, finish};
     job *job = context;
-    share own = share_of(job, member, team);
-    const fc_domain *d = &own.loop;
-    pack_weights(job, &own);
-    for (int64_t b = d->b0; b < d->b1; b++)
-        start_carry(job, d, b, job->longest);
-    meet(job, team);
-    for (int64_t t1 = job->longest; t1 > 0;) {
-        const int64_t t0 = t1 > job->chunk ? t1 - job->chunk : 0;
-        for (int64_t t = t1 - 1; t >= t0; t--)
-            step(job, d, t, own.width, team);
-        if (!d->waits)
-            meet(job, team);
-        add_chunk(job, &own, t0, t1 - t0);
-        t1 = t0;
-    }
-    finish_h0(job, d, own.width);
-    finish_biases(job, job->sums_c, own.i0, own.i1, own.pieces, job->grads.b_c);
-    finish_biases(job, job->sums_x, own.i0, own.i1, own.pieces, job->grads.b_x);
+    const fc_gated_rnn *net = job->net;
+    share own = {.job = job, .member = member, .team = team, .group = fc_group(net, team)};
+    own.groups = (net->batch + own.group - 1) / own.group;
+    own.width = fc_panel_width(job->kernels, fc_least(own.group, net->batch));
+    const int by_states = fc_by_states(net, team);
+    fc_part part = {0, net->batch, 0, net->states};
+    if (by_states)
+        fc_share_columns(job->kernels, net->states, member, team, &part.j0, &part.j1);
+    pack(&own, by_states ? &part : NULL, job->w_h, net->states, own.width, job->panels_h);
+    pack(&own, NULL, job->w_c, net->inputs, job->width, job->panels_c);
+    pack(&own, NULL, job->w_x, net->inputs, job->width, job->panels_x);
+    fill_taps(job, member, part.j1 - part.j0, own.width, 0);
+    if (team > 1)
+        fc_barrier_wait(&job->barrier, team);
+    if (by_states)
+        run_states(&own, &part);
+    else
+        fc_run_tasks(&job->tasks, &rules, &own);
 }
 
-/* What no chunk writes: dx behind the longest sequence, and everything where there are no steps. */
+/* What no chunk writes: dx behind the longest sequence; and everything, where there are no steps. */
 static void clear_rest(const job *job)
 {
     const fc_gated_rnn *net = job->net;
-    const int64_t size = job->size, m = net->states, n = net->inputs;
+    const fc_gated_grads *grads = &job->grads;
+    const size_t size = (size_t)job->size, m = (size_t)net->states, n = (size_t)net->inputs;
     for (int64_t t = job->longest; t < net->steps; t++)
         for (int64_t b = 0; b < net->batch; b++)
-            memset(fc_at(job->grads.x, fc_row_of(net, t, b) * n, size), 0, (size_t)(n * size));
+            memset(fc_at(grads->x, fc_row_of(net, t, b) * net->inputs, job->size), 0, n * size);
     if (job->longest)
         return;
-    memset(job->grads.w_c, 0, (size_t)(m * n * size));
-    memset(job->grads.w_x, 0, (size_t)(m * n * size));
-    memset(job->grads.w_h, 0, (size_t)(m * m * size));
+    memset(grads->w_c, 0, m * n * size);
+    memset(grads->w_x, 0, m * n * size);
+    memset(grads->w_h, 0, m * m * size);
+    memset(grads->b_c, 0, m * size);
+    memset(grads->b_x, 0, m * size);
+    if (job->grad_last)
+        memcpy(grads->h0, job->grad_last, (size_t)net->batch * m * size);
+    else
+        memset(grads->h0, 0, (size_t)net->batch * m * size);
+}
+
+/* What all members read. */
+static void prepare(job *job)
+{
+    const fc_gated_rnn *net = job->net;
+    const int64_t batch = net->batch;
+    const size_t offset = sizeof(int64_t);
+    memset(job->zeros, 0, (size_t)(net->states * job->size));
+    job->start = job->h0 ? job->h0 : job->zeros;
+    job->start_row = job->h0 ? net->states : 0;
+    for (int64_t i = 0; i < fc_most(job->chunk * batch, batch); i++)
+        job->near[i] = i * job->width;
+    for (int64_t i = 0; i < job->chunk; i++)
+        job->far[i] = i * batch * job->width;
+    for (int64_t i = 0; i < BAND; i++)
+        job->band_rows[i] = i;
+    for (int64_t i = 0; i < job->taps; i++) {
+        const int64_t j = i * job->kernels->lanes;
+        job->a_tap[i] = j / job->width * job->panel + j % job->width;
+        job->a_tap[job->taps + i] = job->a_tap[i] + ((char *)job->du - (char *)job->ds) / job->size;
+    }
+    fill_taps(job, job->members, net->inputs, job->width,
+              ((char *)job->panels_x - (char *)job->panels_c) / job->size);
+    if (net->states % job->kernels->lanes) {   /* what lies behind the last state is read */
+        const size_t bytes = (size_t)((job->net->states + job->width - 1) / job->width * job->panel * job->size);
+        memset(job->ds, 0, bytes);
+        memset(job->du, 0, bytes);
+    }
+    memset(job->back, 0, (size_t)(batch / 8 + 1) * offset);
+    memset(job->summed, 0, (size_t)job->bands * offset);
+    memset(job->taken, 0, (size_t)(batch / 8 + 1 + job->bands) * offset);
+    memset(job->pieces, 0, (size_t)(job->bands - job->w_bands) * offset);
 }
 
 int fc_gated_rnn_backward(const fc_gated_rnn *net, const void *x, const void *w_c,
@@ -437,24 +565,28 @@ int fc_gated_rnn_backward(const fc_gated_rnn *net, const void *x, const void *w_
     job job = {.net = net, .kernels = kernels, .size = net->dtype == FC_F32 ? 4 : 8,
                .x = x, .w_c = w_c, .w_h = w_h, .w_x = w_x, .h0 = h0, .h = h, .tape = tape,
                .grad_h = grad_h, .grad_last = grad_last, .grads = grads,
-               .longest = net->batch ? fc_longest(net) : 0};
-    const int64_t batch = net->batch ? net->batch : 1;
-    job.chunk = batch >= REDUCED ? 1 : fc_least(REDUCED / batch, job.longest);
-    job.carry_row = fc_round_up(net->states, kernels->lanes) + kernels->lanes;
-    char *scratch = fc_arena_take(lay_out(&job, NULL));
+               .longest = net->batch && net->states ? fc_longest(net) : 0};
+    clear_rest(&job);
+    if (!job.longest)
+        return FC_OK;
+    threads = fc_team_size(fc_gated_threads(net, threads, 2));
+    job.chunk = fc_least(fc_most(1, REDUCED / net->batch), job.longest);
+    job.chunks = (job.longest + job.chunk - 1) / job.chunk;
+    job.slots = threads > 1 ? SLOTS : 1;
+    job.members = threads;
+    job.width = kernels->width;
+    job.panel = job.slots * job.chunk * net->batch * job.width;
+    job.taps = (net->states + kernels->lanes - 1) / kernels->lanes;
+    job.h_bands = (net->states + BAND - 1) / BAND;
+    job.w_bands = job.h_bands + (net->inputs + BAND - 1) / BAND;
+    job.bands = job.w_bands + (net->states + job.width - 1) / job.width;
+    job.row = fc_round_up(net->states, kernels->lanes) + kernels->lanes;
+    char *scratch = fc_arena_take(lay_out(&job, threads, NULL));
     if (!scratch)
         return FC_NO_MEMORY;
-    lay_out(&job, scratch);
-    memset(job.zeros, 0, (size_t)(net->states * job.size));
-    for (int64_t i = 0; i < net->states; i++) {
-        job.w_h_at[i] = fc_at(w_h, i * net->states, job.size);
-        job.w_c_at[i] = fc_at(w_c, i * net->inputs, job.size);
-        job.w_x_at[i] = fc_at(w_x, i * net->inputs, job.size);
-    }
-    for (int64_t b = 0; b < net->batch; b++)
-        job.step_rows[b] = b * net->states;
-    clear_rest(&job);
-    fc_parallel(fc_gated_threads(net, threads, 2), backward_member, &job);
+    lay_out(&job, threads, scratch);
+    prepare(&job);
+    fc_parallel(threads, backward_member, &job);
     fc_arena_give(scratch);
     return FC_OK;
 }

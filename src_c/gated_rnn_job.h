@@ -1,8 +1,8 @@
-/* What the two directions of the gated network share: who owns what, and panels.
+/* What the two directions of the gated network share: who does what, and panels.
  *
- * Where each member of the team can have 16 sequences it owns sequences, and nobody waits for
- * anybody. Otherwise it owns states, and all wait for each other after each step: worth it only
- * if a step's share takes longer than that.
+ * Where each member of the team can have 8 sequences, the work is tasks: some sequences through
+ * some steps, and nobody waits at a step. Otherwise members own states, and all wait for each
+ * other after each step: worth it only if a step's share takes longer than that.
  */
 #ifndef FC_GATED_RNN_JOB_H
 #define FC_GATED_RNN_JOB_H
@@ -11,8 +11,6 @@
 #include "kernels.h"
 #include "parallel.h"
 
-enum { TILE = 16 };   /* sequences between a product and its gate: the tile stays in L1 */
-
 static inline void *fc_at(const void *base, int64_t element, int64_t size)
 {
     return (char *)base + element * size;
@@ -20,6 +18,7 @@ static inline void *fc_at(const void *base, int64_t element, int64_t size)
 
 static inline int64_t fc_round_up(int64_t count, int64_t to) { return (count + to - 1) / to * to; }
 static inline int64_t fc_least(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t fc_most(int64_t a, int64_t b) { return a > b ? a : b; }
 
 /* Take `count` elements of scratch, aligned to a cache line and one cache line longer. With
  * *top NULL this only adds up; see the two-pass layout functions. */
@@ -50,30 +49,33 @@ static inline int64_t fc_longest(const fc_gated_rnn *net)
     return longest;
 }
 
-/* One member's sequences [b0, b1) and states [j0, j1) in the loop over time. */
-typedef struct { int64_t b0, b1, j0, j1; int waits; } fc_domain;
+/* Sequences [b0, b1) and states [j0, j1) of a step. */
+typedef struct { int64_t b0, b1, j0, j1; } fc_part;
 
-static inline int fc_by_sequences(const fc_gated_rnn *net, int team)
+static inline int fc_by_states(const fc_gated_rnn *net, int team)
 {
-    return net->batch >= 16 * team;
+    return team > 1 && net->batch < 8 * team;
 }
 
-static inline fc_domain fc_domain_of(const fc_gated_rnn *net, const fc_kernels *kernels,
-                                     int member, int team)
+/* Sequences that go through time together. Eight fill the register tile, and few leave little to
+ * wait for at the end; on one thread more of them save calls. */
+static inline int64_t fc_group(const fc_gated_rnn *net, int team)
 {
-    fc_domain d = {0, net->batch, 0, net->states, 0};
-    if (team > 1 && fc_by_sequences(net, team)) {
-        fc_share((net->batch + 7) / 8, member, team, &d.b0, &d.b1);
-        d.b0 *= 8;
-        d.b1 = fc_least(d.b1 * 8, net->batch);
-    } else if (team > 1) {
-        const int64_t lanes = kernels->lanes;
-        fc_share((net->states + lanes - 1) / lanes, member, team, &d.j0, &d.j1);
-        d.j0 *= lanes;
-        d.j1 = fc_least(d.j1 * lanes, net->states);
-        d.waits = 1;
-    }
-    return d;
+    return fc_by_states(net, team) ? net->batch : team > 1 ? 8 : 16;
+}
+
+static inline fc_part fc_group_part(const fc_gated_rnn *net, int64_t group, int64_t number)
+{
+    return (fc_part){number * group, fc_least((number + 1) * group, net->batch), 0, net->states};
+}
+
+/* Member's share of `count` columns, in whole vectors. */
+static inline void fc_share_columns(const fc_kernels *kernels, int64_t count, int member, int team,
+                                    int64_t *begin, int64_t *end)
+{
+    fc_share((count + kernels->lanes - 1) / kernels->lanes, member, team, begin, end);
+    *begin *= kernels->lanes;
+    *end = fc_least(*end * kernels->lanes, count);
 }
 
 /* How many threads are worth starting for `products` times the forward pass's operations. Where
@@ -84,7 +86,7 @@ static inline int fc_gated_threads(const fc_gated_rnn *net, int threads, double 
     const double m = (double)net->states, n = (double)net->inputs, b = (double)net->batch;
     const double most = products * 2 * (double)net->steps * b * m * (2 * n + m) / 200e6;
     threads = most < 2 ? 1 : most < threads ? (int)most : threads;
-    while (threads > 1 && !fc_by_sequences(net, threads) && 2 * b * m * m < 1e6 * threads)
+    while (fc_by_states(net, threads) && 2 * b * m * m < 1e6 * threads)
         threads--;
     return threads;
 }

@@ -154,16 +154,19 @@ typedef struct {
  *
  *     du = dh * (1 - c);  ds = dh * (h_prev - u) * c * (1 - c);  carry = dh * c
  *
- * grad_h and the tape in rows h_row apart, ds and du ds_row. */
+ * grad_h and the tape in rows h_row apart. ds and du in panels of `width` lanes: state first + j of
+ * row r at (first + j) / width * panel + r * width + (first + j) % width. `first` and `width` are
+ * multiples of `lanes`. */
 typedef struct {
-    int64_t rows, count;
+    int64_t rows, first, count;
     void *carry;
     int64_t carry_row;
     const void *h_prev;
     int64_t prev_row;
     const void *grad_h, *c_tape, *u_tape;
+    int64_t h_row;
     void *ds, *du;
-    int64_t h_row, ds_row;
+    int64_t width, panel;
 } fc_gate_back;
 
 /* Row r of an operand begins r * row elements behind `at`; row = 0: the same row every time. */
@@ -265,16 +268,13 @@ typedef struct {
     /* y[i] = exp(x[i]), 1 / (1 + exp(-x[i])), i < count, at most 2 ulp off; y may be x */
     void (*exp)(const void *x, void *y, int64_t count);
     void (*sigmoid)(const void *x, void *y, int64_t count);
-    /* One panel of gemm's operands: to[p * width + j] = row[p][column + j], j < count <= width,
-     * p < rows; and, from a matrix that lies the other way, from[j * from_row + p], p < k. What
-     * lies between count and width stays as it is. */
-    void (*pack_rows)(const void *const *row, int64_t rows, int64_t column, int64_t count,
-                      int64_t width, void *to);
+    /* One panel of gemm's operands from a matrix that lies the other way:
+     * to[p * width + j] = from[j * from_row + p], j < count <= width, p < k. What lies between
+     * count and width stays as it is. */
     void (*pack_transposed)(const void *from, int64_t from_row, int64_t count, int64_t k,
                             int64_t width, void *to);
-    /* sum[j] = row[0][j] + row[1][j] + ..., column <= j < column + count; sum may be a row */
-    void (*sum_rows)(const void *const *row, int64_t rows, int64_t column, int64_t count,
-                     void *sum);
+    /* sum[j] = x[row[0] + j] + x[row[1] + j] + ..., j < count; sum may be one of those rows */
+    void (*sum_rows)(const void *x, const int64_t *row, int64_t rows, int64_t count, void *sum);
     /* x[0] + x[1] + ..., count terms: pairwise and in double, in an order that depends on count alone */
     double (*sum)(const void *x, int64_t count);
     void (*lay_lines)(const fc_lines *);

@@ -79,6 +79,19 @@ int fc_useful_threads(int threads, double flops)
     return most < 2 ? 1 : most < threads ? (int)most : threads;
 }
 
+/* Wait a little. Who has waited longer than some 50 us may hold the core that another needs. */
+static void spin(int *spins)
+{
+#ifdef __x86_64__
+    __builtin_ia32_pause();
+#endif
+#ifndef _WIN32
+    if (*spins > 1000)
+        sched_yield();
+#endif
+    *spins += *spins <= 1000;
+}
+
 void fc_barrier_wait(fc_barrier *barrier, int team)
 {
     int epoch = __atomic_load_n(&barrier->epoch, __ATOMIC_ACQUIRE);
@@ -87,14 +100,56 @@ void fc_barrier_wait(fc_barrier *barrier, int team)
         __atomic_store_n(&barrier->epoch, epoch + 1, __ATOMIC_RELEASE);
         return;
     }
-    /* A member that waits longer than some 50 us may hold the core that the last one needs. */
-    for (int spins = 0; __atomic_load_n(&barrier->epoch, __ATOMIC_ACQUIRE) == epoch; spins += spins <= 1000) {
-#ifdef __x86_64__
-        __builtin_ia32_pause();
-#endif
-#ifndef _WIN32
-        if (spins > 1000)
-            sched_yield();
-#endif
+    for (int spins = 0; __atomic_load_n(&barrier->epoch, __ATOMIC_ACQUIRE) == epoch;)
+        spin(&spins);
+}
+
+static void hold(fc_tasks *tasks)
+{
+    for (int spins = 0; __atomic_exchange_n(&tasks->held, 1, __ATOMIC_ACQUIRE);)
+        spin(&spins);
+}
+
+static void let_go(fc_tasks *tasks) { __atomic_store_n(&tasks->held, 0, __ATOMIC_RELEASE); }
+
+/* Until another task has been finished. */
+static void wait_for_others(fc_tasks *tasks)
+{
+    const int finished = tasks->finished;
+    tasks->waiting++;
+    let_go(tasks);
+    for (int spins = 0; __atomic_load_n(&tasks->finished, __ATOMIC_RELAXED) == finished;)
+        spin(&spins);
+    hold(tasks);
+    tasks->waiting--;
+}
+
+/* Time for a member that waits to take what has just become possible: it runs for sure, while
+ * this one may be about to lose its core. */
+static void give_way(fc_tasks *tasks)
+{
+    let_go(tasks);
+    for (int spins = 0; spins < 100;)
+        spin(&spins);
+    hold(tasks);
+}
+
+void fc_run_tasks(fc_tasks *tasks, const fc_task_rules *rules, void *context)
+{
+    int64_t task;
+    hold(tasks);
+    while ((task = rules->pick(context)) != FC_NEVER) {
+        if (task == FC_LATER) {
+            wait_for_others(tasks);
+            continue;
+        }
+        let_go(tasks);
+        rules->run(context, task);
+        hold(tasks);
+        rules->finish(context, task);
+        __atomic_store_n(&tasks->finished, tasks->finished + 1, __ATOMIC_RELAXED);
+        if (tasks->waiting)
+            give_way(tasks);
     }
+    let_go(tasks);
 }

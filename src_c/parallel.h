@@ -1,7 +1,8 @@
-/* Threads: a team, its static shares, and a barrier. The only door to OpenMP.
+/* Threads: a team, its static shares, a barrier, and tasks. The only door to OpenMP.
  *
- * A driver writes its work as body(context, member, team). Work is divided by fc_share
- * or taken in units (fc_take); no result may depend on `team` or on who computed it.
+ * A driver writes its work as body(context, member, team). Work is divided by fc_share, taken in
+ * units (fc_take) or, where these need each other's results, run as tasks (fc_run_tasks); no
+ * result may depend on `team` or on who computed it.
  */
 #ifndef FC_PARALLEL_H
 #define FC_PARALLEL_H
@@ -42,5 +43,20 @@ static inline int64_t fc_take(fc_units *units, int64_t count)
 /* A barrier that spins: for loops whose steps take microseconds. Zero it before the team starts. */
 typedef struct { _Alignas(64) int arrived; _Alignas(64) int epoch; } fc_barrier;
 void fc_barrier_wait(fc_barrier *barrier, int team);
+
+/* Tasks that need each other's results, each run by whichever member is free: who shares its core
+ * with another process does fewer of them, and holds up those only who need the task it is at.
+ *
+ * pick names a task that can be run now and marks it as taken, or says FC_LATER or FC_NEVER;
+ * finish marks it as done. Of these two one runs at a time. Zero `tasks` before the team starts;
+ * every member calls fc_run_tasks, with a context of its own, until pick says FC_NEVER. */
+enum { FC_LATER = -1, FC_NEVER = -2 };
+typedef struct {
+    int64_t (*pick)(void *context);
+    void (*run)(void *context, int64_t task);
+    void (*finish)(void *context, int64_t task);
+} fc_task_rules;
+typedef struct { _Alignas(64) int held; _Alignas(64) int finished; int waiting; } fc_tasks;
+void fc_run_tasks(fc_tasks *tasks, const fc_task_rules *rules, void *context);
 
 #endif

@@ -64,20 +64,25 @@ def test_same_bits_for_any_batch(case, isa, dtype):
 @pytest.mark.parametrize(
     "case",
     [
-        Case(100, 10, 30, 450, lengths=True),  # large enough for two threads by states,
-        Case(50, 50, 30, 300, lengths=True),  # and by sequences
+        Case(260, 10, 30, 450, lengths=True),  # large enough for two threads by states,
+        Case(50, 50, 30, 300, lengths=True),  # and by sequences; more chunks than are kept
+        Case(130, 20, 70, 210),
         Case(1200, 2, 3, 20),
     ],
     ids=str,
 )
-def test_same_bits_for_any_threads_and_isa(case, dtype):
+def test_same_bits_for_any_threads_layout_and_isa(case, dtype):
     """On every instruction set with fused multiply-adds, that is all but the base line."""
-    problem = Problem(case, dtype)
+    problem, first = Problem(case, dtype), Problem(case, dtype)
+    first.x, first.grad_h = first.x.swapaxes(0, 1).copy(), first.grad_h.swapaxes(0, 1).copy()
+    first.options["batch_first"] = True
     results = []
     for _ in every_isa_with_fma():
         for threads in (1, 2):
             with fc.num_threads(threads):
                 results.append(problem.backward(fc))
+                turned = first.backward(fc)
+                results.append([a.swapaxes(0, 1) if i < 2 else a for i, a in enumerate(turned)])
     for result in results[1:]:
         assert_same_bits(result, results[0])
 
