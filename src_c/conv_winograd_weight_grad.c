@@ -7,9 +7,11 @@
  * summed over all tiles before the one transform back: at each point a matrix product
  * M [channel][filter] of X [tile][channel] and Y [tile][filter].
  *
- * A chunk of strips at a time: first all members of the team fill X and Y, then each adds to the
- * M of its share of (block of channels) x (block of filters); after the last chunk it turns M
- * into dw. Chunks depend on the geometry alone, so does then the order of every sum.
+ * A chunk of strips at a time: X and Y are filled, then added to the M of each (block of channels) x
+ * (block of filters); M becomes dw after the last chunk. Many strips make several parts, each of
+ * some chunks and with an M of its own: members of the team then work on parts of their own, and
+ * wait for nobody before the Ms are added. Else they share the chunk. Parts and chunks depend on
+ * the geometry alone, so does then the order of every sum.
  */
 #include "conv_winograd.h"
 
@@ -25,6 +27,10 @@ enum { POINTS = FC_WINOGRAD_POINTS, CHANNELS_AT_ONCE = 8 };
  * bytes of one block of M, which a member works on in L2. */
 static const int64_t CHUNK_BYTES = 2 << 20, M_BYTES = 300 << 10;
 
+/* Parts: adding up their Ms costs one thread some 3 % where each sums PART_TILES tiles. */
+enum { PARTS = 4 };
+static const int64_t PART_TILES = 96, PARTS_BYTES = 2 << 20;
+
 typedef struct {
     const fc_kernels *kernels;
     int64_t size, lanes;
@@ -33,23 +39,39 @@ typedef struct {
     int64_t taps, row;                     /* of the kernel; of its last axis */
     fc_strips strips;
     fc_tiled x, y;                         /* X and Y */
-    int64_t points, chunk, chunks;         /* of a tile; strips of a chunk */
+    int64_t points, chunk, chunks;         /* of a tile; strips of the largest chunk */
+    int64_t parts;                         /* of as many chunks each */
+    int alone;                             /* has each member parts of its own? */
     int64_t wide, high, across, down;      /* blocks: filters, channels of one; how many of them */
     int64_t m_point, m_tap, m_block;
 } plan;
 
 static int64_t volume(const int64_t lengths[3]) { return lengths[0] * lengths[1] * lengths[2]; }
 
-static void plan_blocks(plan *p)
+static int64_t parts_of(const plan *p, int64_t m)
+{
+    const int64_t tiles = p->strips.batch * p->strips.y.tiles * p->strips.x.tiles;
+    const int64_t most = fc_least(fc_least(tiles / PART_TILES, PARTS_BYTES / m),
+                                  fc_least(p->strips.strips, PARTS));
+    int64_t parts = 1;
+    while (2 * parts <= most)
+        parts *= 2;
+    return parts;
+}
+
+static void plan_blocks(plan *p, int team)
 {
     const int64_t line = FC_LINE / p->size;
     fc_tiled_plan(&p->x, 1);
     fc_tiled_plan(&p->y, 1);
     const int64_t strip = (p->x.strip + p->y.strip) * p->points * p->size;
     const int64_t m = p->points * p->z.taps * p->channels * p->filters * p->size;
-    p->chunk = fc_least(p->strips.strips, fc_most(1, fc_most(CHUNK_BYTES, m) / strip));
-    p->chunks = fc_parts(p->strips.strips, p->chunk);
-    p->chunk = fc_parts(p->strips.strips, p->chunks);
+    p->parts = parts_of(p, m);
+    p->alone = team > 1 && (p->parts % team == 0 || p->parts >= 2 * team);
+    const int64_t fit = fc_most(1, fc_most(CHUNK_BYTES, m) / strip);
+    p->chunks = fc_least(fc_parts(p->strips.strips, fit * p->parts),
+                         p->strips.strips / p->parts) * p->parts;
+    p->chunk = fc_parts(p->strips.strips, fc_most(p->chunks, 1));
     fc_tiled_plan(&p->x, p->chunk);
     fc_tiled_plan(&p->y, p->chunk);
 
@@ -63,7 +85,7 @@ static void plan_blocks(plan *p)
     p->m_block = p->z.taps * p->m_tap;
 }
 
-static int plan_gradient(plan *p, const fc_conv *conv)
+static int plan_gradient(plan *p, const fc_conv *conv, int threads, int *team)
 {
     fc_line y, x;
     const fc_axis z = fc_axis_forward(conv, 0), along_y = fc_axis_forward(conv, 1),
@@ -91,7 +113,11 @@ static int plan_gradient(plan *p, const fc_conv *conv)
     p->x.image = p->groups * p->x.group;
     p->y.group = p->filters * p->y.plane;
     p->y.image = p->groups * p->y.group;
-    plan_blocks(p);
+    const double products = 2.0 * (double)(p->groups * p->points * p->z.taps * p->z.outputs)
+                            * (double)(p->strips.strips * p->strips.segment)
+                            * (double)(p->channels * p->filters);
+    *team = fc_team_size(fc_useful_threads(threads, products));
+    plan_blocks(p, *team);
     return 1;
 }
 
@@ -99,7 +125,8 @@ typedef struct {
     const plan *p;
     fc_tiled x, y;
     char *dw;
-    char *vx, *vy, *m;                     /* X, Y; M of all blocks, or NULL where one chunk does */
+    char *vx, *vy;                         /* the team's X and Y */
+    char *m;                               /* M of all parts and blocks; NULL where one chunk does */
     int64_t *lane, *column, *x_slot, *y_slot, *channel;
     char *member;
     size_t member_bytes;
@@ -109,6 +136,7 @@ typedef struct {
 
 typedef struct {
     char *stage, *rows, *m, *half, *taps;
+    char *vx, *vy;                         /* its own, or the team's */
     int64_t *a_tap, *b_tap;
 } scratch;
 
@@ -134,9 +162,9 @@ static void multiply(const call *c, const scratch *s, int64_t channel, int64_t c
         p->kernels->gemm(&(fc_gemm){
             .m = channels, .n = fc_least(p->wide, fc_round_up(p->filters - filter, p->lanes)),
             .taps = taps, .k = k,
-            .a = c->vx + (i * p->x.point + channel) * p->size, .a_row = c->channel,
+            .a = s->vx + (i * p->x.point + channel) * p->size, .a_row = c->channel,
             .a_tap = s->a_tap, .a_step = p->x.pitch,
-            .b = c->vy + (i * p->y.point + filter) * p->size, .b_tap = s->b_tap,
+            .b = s->vy + (i * p->y.point + filter) * p->size, .b_tap = s->b_tap,
             .b_step = p->y.pitch,
             .c = m + i * p->m_point * p->size, .c_row = p->wide, .accumulate = accumulate});
 }
@@ -188,21 +216,47 @@ static int finish(const call *c, const scratch *s, int64_t group, int64_t channe
     return finite;
 }
 
-/* This member's share of M, for one chunk. */
-static void drain(call *c, const scratch *s, int64_t group, int64_t chunk, int member, int team)
+static int64_t m_bytes(const plan *p) { return p->across * p->down * p->m_block * p->size; }
+static int64_t x_bytes(const plan *p) { return p->points * p->x.point * p->size; }
+static int64_t y_bytes(const plan *p) { return (p->points * p->y.point + p->wide) * p->size; }
+
+/* This member's share of the blocks of M, for one chunk. */
+static void drain(call *c, const scratch *s, int64_t group, int64_t chunk, int64_t strips,
+                  int member, int team)
 {
     const plan *p = c->p;
-    const int64_t strips = fc_least(p->chunk, p->strips.strips - chunk * p->chunk);
+    const int64_t each = p->chunks / p->parts;
+    char *part = c->m ? c->m + chunk / each * m_bytes(p) : NULL;
     int64_t unit, end;
     fc_share(p->across * p->down, member, team, &unit, &end);
     for (; unit < end; unit++) {
         const int64_t filter = unit / p->down * p->wide, channel = unit % p->down * p->high;
         const int64_t channels = fc_least(p->high, p->channels - channel);
-        char *m = c->m ? c->m + unit * p->m_block * p->size : s->m;
+        char *m = part ? part + unit * p->m_block * p->size : s->m;
         for (int64_t tap = 0; tap < p->z.taps; tap++)
-            multiply(c, s, channel, channels, filter, tap, strips, chunk > 0,
+            multiply(c, s, channel, channels, filter, tap, strips, chunk % each > 0,
                      m + tap * p->m_tap * p->size);
-        if (chunk == p->chunks - 1 && !finish(c, s, group, channel, channels, filter, m))
+        if (p->parts == 1 && chunk == p->chunks - 1
+            && !finish(c, s, group, channel, channels, filter, m))
+            __atomic_store_n(&c->odd, 1, __ATOMIC_RELAXED);
+    }
+}
+
+/* This member's share of the blocks of M, whose parts are complete. */
+static void add_parts(call *c, const scratch *s, int64_t group, int member, int team)
+{
+    const plan *p = c->p;
+    int64_t unit, end;
+    fc_share(p->across * p->down, member, team, &unit, &end);
+    for (; unit < end; unit++) {
+        const int64_t filter = unit / p->down * p->wide, channel = unit % p->down * p->high;
+        const int64_t channels = fc_least(p->high, p->channels - channel);
+        char *m = c->m + unit * p->m_block * p->size;
+        const void *part[PARTS];
+        for (int64_t i = 0; i < p->parts; i++)
+            part[i] = m + i * m_bytes(p);
+        p->kernels->sum_rows(part, p->parts, 0, p->m_block, m);
+        if (!finish(c, s, group, channel, channels, filter, m))
             __atomic_store_n(&c->odd, 1, __ATOMIC_RELAXED);
     }
 }
@@ -216,6 +270,8 @@ static size_t carve_member(const plan *p, char *base, scratch *s)
                                              fc_tiled_stage_bytes(&p->y)));
     s->rows = fc_carve(base, &used, fc_tiled_rows_bytes(&p->x));
     s->m = fc_carve(base, &used, p->chunks > 1 ? 0 : p->m_block * p->size);
+    s->vx = fc_carve(base, &used, p->alone ? x_bytes(p) : 0);
+    s->vy = fc_carve(base, &used, p->alone ? y_bytes(p) : 0);
     s->half = fc_carve(base, &used, half * vector);
     s->taps = fc_carve(base, &used, (CHANNELS_AT_ONCE * p->taps + p->lanes) * vector);
     s->a_tap = fc_carve(base, &used, p->chunk * p->z.outputs * word);
@@ -233,10 +289,9 @@ static size_t carve_call(call *c, char *base)
     c->x_slot = fc_carve(base, &used, p->strips.segment * word);
     c->y_slot = fc_carve(base, &used, p->strips.segment * word);
     c->channel = fc_carve(base, &used, p->high * word);
-    c->vx = fc_carve(base, &used, p->points * p->x.point * p->size);
-    c->vy = fc_carve(base, &used, (p->points * p->y.point + p->wide) * p->size);
-    c->m = fc_carve(base, &used,
-                    p->chunks > 1 ? p->across * p->down * p->m_block * p->size : 0);
+    c->vx = fc_carve(base, &used, p->alone ? 0 : x_bytes(p));
+    c->vy = fc_carve(base, &used, p->alone ? 0 : y_bytes(p));
+    c->m = fc_carve(base, &used, p->chunks > 1 ? p->parts * m_bytes(p) : 0);
     if (p->chunks == 1)
         c->m = NULL;
     return used;
@@ -272,16 +327,33 @@ static void work(void *context, int member, int team)
     const plan *p = c->p;
     scratch s;
     carve_member(p, c->member + (size_t)member * c->member_bytes, &s);
-    for (int64_t group = 0; group < p->groups; group++)
-        for (int64_t chunk = 0; chunk < p->chunks; chunk++) {
-            const int64_t first = chunk * p->chunk;
-            const int64_t count = fc_least(p->chunk, p->strips.strips - first);
-            fc_tiled_fill(&c->x, group, first, count, s.stage, s.rows, c->vx, member, team);
-            fc_tiled_fill(&c->y, group, first, count, s.stage, s.rows, c->vy, member, team);
+    int64_t begin = 0, end = p->parts;
+    if (p->alone)
+        fc_share(p->parts, member, team, &begin, &end);
+    else {
+        s.vx = c->vx;
+        s.vy = c->vy;
+    }
+    const int64_t each = p->chunks / p->parts;
+    const int sharer = p->alone ? 0 : member, sharers = p->alone ? 1 : team;
+    for (int64_t group = 0; group < p->groups; group++) {
+        for (int64_t chunk = begin * each; chunk < end * each; chunk++) {
+            int64_t first, last;
+            fc_share(p->strips.strips, (int)chunk, (int)p->chunks, &first, &last);
+            fc_tiled_fill(&c->x, group, first, last - first, s.stage, s.rows, s.vx, sharer, sharers);
+            fc_tiled_fill(&c->y, group, first, last - first, s.stage, s.rows, s.vy, sharer, sharers);
+            if (sharers > 1)
+                fc_barrier_wait(&c->barrier, sharers);
+            drain(c, &s, group, chunk, last - first, sharer, sharers);
+            if (sharers > 1)
+                fc_barrier_wait(&c->barrier, sharers);
+        }
+        if (p->parts > 1) {
             fc_barrier_wait(&c->barrier, team);
-            drain(c, &s, group, chunk, member, team);
+            add_parts(c, &s, group, member, team);
             fc_barrier_wait(&c->barrier, team);
         }
+    }
 }
 
 static int meets_padding(const fc_axis *axis)
@@ -321,7 +393,8 @@ int fc_winograd_grad_weight(const fc_conv *conv, const void *dy, const void *x, 
                             int threads)
 {
     plan p;
-    plan_gradient(&p, conv);
+    int team = 1;
+    plan_gradient(&p, conv, threads, &team);
     if (p.strips.strips == 0) {
         memset(dw, 0, (size_t)(conv->out_channels * p.channels * p.taps * p.size));
         return FC_OK;
@@ -330,10 +403,6 @@ int fc_winograd_grad_weight(const fc_conv *conv, const void *dy, const void *x, 
     /* Planes of dy that meet nothing but padding are left out: not if they would make NaN of it. */
     if (meets_padding(&p.z) && !p.kernels->finite(dy, conv->batch * p.y.image))
         return as_written(conv, dy, x, dw, threads);
-    const double products = 2.0 * (double)(p.groups * p.points * p.z.taps * p.z.outputs)
-                            * (double)(p.strips.strips * p.strips.segment)
-                            * (double)(p.channels * p.filters);
-    const int team = fc_team_size(fc_useful_threads(threads, products));
     scratch s;
     const size_t shared = carve_call(&c, NULL);
     c.member_bytes = carve_member(&p, NULL, &s);
