@@ -409,12 +409,6 @@ static void recur(void *context, int member, int team)
 
 /* --- the call ------------------------------------------------------------------------------- */
 
-/* Multiply-adds, counted twice: three products a state with a tape, two and a half without. */
-static double work(const fc_attention_sizes *s)
-{
-    return 2.0 * (double)(s->T * s->B) * (double)(s->n * s->n) * (double)(1 + s->lags) * 1.5;
-}
-
 int fc_attention_rnn_forward(const fc_attention_rnn *net, const void *x, const void *w_q,
                              const void *w_k, const void *w_v, const void *h0, void *h,
                              const fc_attention_tape *tape, int threads)
@@ -422,7 +416,7 @@ int fc_attention_rnn_forward(const fc_attention_rnn *net, const void *x, const v
     job p = {.s = fc_attention_measure(net), .x = x, .w_q = w_q, .w_k = w_k, .w_v = w_v, .h0 = h0,
              .h = h, .tape = tape};
     const fc_attention_sizes *s = &p.s;
-    const int team = fc_team_size(fc_useful_threads(threads, work(s))), split = s->B < team ? (int)s->B : team;
+    const int team = fc_team_size(fc_attention_threads(s, threads, 1, 0.5)), split = s->B < team ? (int)s->B : team;
     if (!net->shared)
         p.classes = fc_classify_lags(s, split, p.of);
     p.slots = net->shared ? (s->k > 0 ? s->k : 1) : fc_slots(s, p.classes, p.of);

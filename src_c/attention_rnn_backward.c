@@ -493,12 +493,6 @@ static void score_weights(void *context, int member, int team)
 
 /* --- the call ------------------------------------------------------------------------------- */
 
-/* Multiply-adds, counted twice: V^T g, dV and half of G a state. */
-static double work(const fc_attention_sizes *s)
-{
-    return 2.0 * (double)(s->T * s->B) * (double)(s->n * s->n) * (double)(1 + s->lags) * 2.5;
-}
-
 int fc_attention_rnn_backward(const fc_attention_rnn *net, void *grad, const void *x,
                               const void *w_q, const void *w_k, const void *w_v,
                               const fc_attention_tape *tape, void *dx, void *dw_q, void *dw_k,
@@ -507,7 +501,7 @@ int fc_attention_rnn_backward(const fc_attention_rnn *net, void *grad, const voi
     job p = {.s = fc_attention_measure(net), .x = x, .w_q = w_q, .w_k = w_k, .w_v = w_v,
              .tape = tape, .grad = grad, .dx = dx, .dw_q = dw_q, .dw_k = dw_k, .dw_v = dw_v};
     const fc_attention_sizes *s = &p.s;
-    const int team = fc_team_size(fc_useful_threads(threads, work(s))), split = s->B < team ? (int)s->B : team;
+    const int team = fc_team_size(fc_attention_threads(s, threads, 1, 1.5)), split = s->B < team ? (int)s->B : team;
     if (!net->shared)
         p.classes = fc_classify_lags(s, split, p.of);
     p.slots = fc_slots(s, p.classes, p.of);

@@ -32,10 +32,10 @@ CASES = [
     Case(9, 17, 50, None),
     Case(8, 9, 33, None, h0=4, lengths=True),
     Case(1, 2, 5, None, h0=3),
-    # Large enough for two threads: 2e6 operations, see fc_useful_threads.
-    Case(13, 17, 70, 3, shared=False, lengths=True),
-    Case(20, 17, 50, 3, h0=3),
-    Case(20, 17, 70, None),
+    # Large enough for two threads: 3e7 operations, see fc_attention_threads.
+    Case(25, 25, 70, 3, shared=False, lengths=True),
+    Case(50, 33, 64, 3, h0=3),
+    Case(40, 33, 70, None),
 ]
 SMALL = [case for case in CASES if case.steps * case.batch < 40]
 
@@ -78,7 +78,7 @@ def test_same_bits_for_any_batch(case, isa, dtype):
 
 @pytest.mark.parametrize(
     "case",
-    [Case(30, 33, 64, 2, shared=False), Case(30, 33, 64, 3, h0=3), Case(30, 33, 64, None)],
+    [Case(30, 33, 64, 2, shared=False), Case(45, 33, 64, 3, h0=3), Case(45, 33, 64, None)],
     ids=str,
 )
 def test_same_bits_for_any_threads_and_isa(case, dtype):
