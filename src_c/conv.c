@@ -1,4 +1,5 @@
 /* Forward pass and input gradient: what is computed, and which way takes it. */
+#include "conv_channelwise.h"
 #include "conv_cost.h"
 #include "conv_job.h"
 #include "conv_winograd.h"
@@ -45,15 +46,36 @@ static double in_padding(const fc_job *job)
     return 1 - live;
 }
 
-static int run(fc_job *job)
+static int run(const fc_job *job)
 {
-    for (int a = 0; job->skip_padding && a < 3; a++)
-        trim(&job->axis[a]);
+    if (fc_conv_channelwise_pays(job, 1))
+        return fc_conv_channelwise(job, 1);
     if (fc_conv_toeplitz_fits(job))
         return fc_conv_toeplitz(job);
     if (fc_conv_planes_pay(job))
         return fc_conv_planes(job);
     return fc_conv_panels(job);
+}
+
+fc_job fc_job_forward(const fc_conv *conv, const void *x, const void *w, const void *bias, void *y,
+                      int threads)
+{
+    const int64_t kernel = fc_volume(conv->kernel), channels = conv->in_channels / conv->groups;
+    fc_job job = {
+        .kernels = fc_active[conv->dtype], .size = conv->dtype == FC_F64 ? 8 : 4, .threads = threads,
+        .batch = conv->batch, .groups = conv->groups,
+        .rows = conv->out_channels / conv->groups, .channels = channels,
+        .source = x, .source_channel = fc_volume(conv->in),
+        .weight = w, .weight_group = conv->out_channels / conv->groups * channels * kernel,
+        .weight_row = channels * kernel, .weight_channel = kernel,
+        .bias = bias, .out = y, .out_row = fc_volume(conv->out),
+    };
+    strides(conv->in, job.source_axis);
+    strides(conv->kernel, job.weight_axis);
+    strides(conv->out, job.out_axis);
+    for (int a = 0; a < 3; a++)
+        job.axis[a] = fc_axis_forward(conv, a);
+    return job;
 }
 
 /* y[n, f, o] = bias[f] + sum of x[n, c, o * stride + r * dilation - before] w[f, c, r] */
@@ -63,28 +85,29 @@ int fc_conv_forward(const fc_conv *given, const void *x, const void *w, const vo
     if (fc_conv_algorithm(given, FC_FORWARD, 0) == FC_WINOGRAD)
         return fc_winograd_forward(given, x, w, bias, y, threads);
     const fc_conv conv = fc_conv_merge_axes(given);
-    const int64_t kernel = fc_volume(conv.kernel), channels = conv.in_channels / conv.groups;
-    fc_job job = {
-        .kernels = fc_active[conv.dtype], .size = conv.dtype == FC_F64 ? 8 : 4, .threads = threads,
-        .batch = conv.batch, .groups = conv.groups,
-        .rows = conv.out_channels / conv.groups, .channels = channels,
-        .source = x, .source_channel = fc_volume(conv.in),
-        .weight = w, .weight_group = conv.out_channels / conv.groups * channels * kernel,
-        .weight_row = channels * kernel, .weight_channel = kernel,
-        .bias = bias, .out = y, .out_row = fc_volume(conv.out),
-    };
-    strides(conv.in, job.source_axis);
-    strides(conv.kernel, job.weight_axis);
-    strides(conv.out, job.out_axis);
-    for (int a = 0; a < 3; a++)
-        job.axis[a] = fc_axis_forward(&conv, a);
+    fc_job job = fc_job_forward(&conv, x, w, bias, y, threads);
     /* Leaving a tap out is the same as adding zeros only while the weights are finite. */
     const double padding = in_padding(&job);
     job.skip_pays = padding > 0.03;
     job.live = job.skip_pays ? 1 - padding : 1;
     job.skip_padding = job.skip_pays
-        && job.kernels->finite(w, conv.out_channels * channels * kernel);
+        && job.kernels->finite(w, conv.out_channels * job.weight_row);
+    for (int a = 0; job.skip_padding && a < 3; a++)
+        trim(&job.axis[a]);
     return run(&job);
+}
+
+/* The sum of one phase of the input gradient: `s` phases along each axis. */
+static fc_job phase_job(const fc_job *base, const fc_conv *conv, const int64_t s[3], int64_t phase)
+{
+    fc_job job = *base;
+    const int64_t at[3] = {phase / s[2] / s[1], phase / s[2] % s[1], phase % s[2]};
+    for (int a = 0; a < 3; a++)
+        job.axis[a] = fc_axis_grad_input(conv, a, at[a]);
+    job.live = 1 - in_padding(&job);
+    for (int a = 0; a < 3; a++)
+        trim(&job.axis[a]);
+    return job;
 }
 
 /* dx[n, c, i] = bias[c] + sum of dy[n, f, o] w[f, c, r] where o * stride + r * dilation - before = i:
@@ -97,7 +120,7 @@ int fc_conv_grad_input(const fc_conv *given, const void *dy, const void *w, cons
         return fc_winograd_grad_input(given, dy, w, bias, dx, threads);
     const fc_conv conv = fc_conv_merge_axes(given);
     const int64_t kernel = fc_volume(conv.kernel), rows = conv.in_channels / conv.groups;
-    fc_job job = {
+    fc_job base = {
         .kernels = fc_active[conv.dtype], .size = conv.dtype == FC_F64 ? 8 : 4, .threads = threads,
         .batch = conv.batch, .groups = conv.groups,
         .rows = rows, .channels = conv.out_channels / conv.groups,
@@ -106,18 +129,23 @@ int fc_conv_grad_input(const fc_conv *given, const void *dy, const void *w, cons
         .weight_row = kernel, .weight_channel = rows * kernel,
         .bias = bias, .out = dx, .out_row = fc_volume(conv.in), .skip_pays = 1, .skip_padding = 1,
     };
-    strides(conv.out, job.source_axis);
-    strides(conv.kernel, job.weight_axis);
-    strides(conv.in, job.out_axis);
+    strides(conv.out, base.source_axis);
+    strides(conv.kernel, base.weight_axis);
+    strides(conv.in, base.out_axis);
     int64_t s[3];   /* no more phases than cells */
     for (int a = 0; a < 3; a++)
         s[a] = conv.stride[a] < conv.in[a] ? conv.stride[a] : conv.in[a];
-    for (int64_t phase = 0; phase < s[0] * s[1] * s[2]; phase++) {
-        const int64_t at[3] = {phase / s[2] / s[1], phase / s[2] % s[1], phase % s[2]};
-        for (int a = 0; a < 3; a++)
-            job.axis[a] = fc_axis_grad_input(&conv, a, at[a]);
-        job.live = 1 - in_padding(&job);
-        const int status = run(&job);
+    const int64_t phases = s[0] * s[1] * s[2];
+    fc_job job[FC_MOST_PHASES];
+    if (phases > 1 && phases <= FC_MOST_PHASES && base.channels == 1) {
+        for (int64_t phase = 0; phase < phases; phase++)
+            job[phase] = phase_job(&base, &conv, s, phase);
+        if (fc_conv_channelwise_pays(job, phases))
+            return fc_conv_channelwise(job, phases);
+    }
+    for (int64_t phase = 0; phase < phases; phase++) {
+        job[0] = phase_job(&base, &conv, s, phase);
+        const int status = run(job);
         if (status != FC_OK)
             return status;
     }

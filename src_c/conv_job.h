@@ -1,4 +1,4 @@
-/* One correlation, as the three ways of the direct algorithm take it:
+/* One correlation, as the four ways of the direct algorithm take it:
  *
  *     out[n, g, row, j] = bias[g, row] + sum over channels c and taps r
  *                         of weight(g, row, c, r) * source[n, g, c, cell(j, r)]
@@ -8,6 +8,7 @@
  *     conv_panels.c    pixels gathered into panels that all rows share: many rows and channels
  *     conv_planes.c    a zero-padded copy split into phases, read in place: few of either
  *     conv_toeplitz.c  one channel, a long kernel along a line: a matrix product in disguise
+ *     conv_channelwise.c  one channel a group, lanes over groups: many groups
  */
 #ifndef FC_CONV_JOB_H
 #define FC_CONV_JOB_H
@@ -64,6 +65,10 @@ static inline void fc_job_next_tap(const fc_job *job, int64_t r[3])
         r[a] = 0;
     }
 }
+
+/* The job of the forward pass; `conv` has its axes merged. */
+fc_job fc_job_forward(const fc_conv *conv, const void *x, const void *w, const void *bias, void *y,
+                      int threads);
 
 int fc_conv_panels(const fc_job *job);
 

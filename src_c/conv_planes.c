@@ -192,7 +192,7 @@ static int depthwise_fits(const fc_job *job)
 }
 
 /* Plane z of the box's outputs, all rows of the group, one after the other. Where taps go
- * backwards through the cells, so do the weights. */
+ * backwards through the rows of cells, so do we: the order of each sum is that of the taps. */
 static void depthwise(const plan *p, const box *b, const char *planes, int64_t z)
 {
     const fc_job *job = p->job;
@@ -201,18 +201,22 @@ static void depthwise(const plan *p, const box *b, const char *planes, int64_t z
     const int64_t at[3] = {b->begin[0] + z, b->begin[1], b->begin[2]};
     for (int a = 0; a < 3; a++)
         to += (job->axis[a].place + at[a] * job->axis[a].place_step) * job->out_axis[a];
-    const int64_t first[3] = {0, y->tap_step < 0 ? y->taps - 1 : 0, 0};
-    const int64_t w_row = y->weight_step * job->weight_axis[1];
+    const int64_t first[3] = {0}, x_row = p->e[2].reach, y_row = y->place_step * job->out_axis[1];
+    const int backwards = y->tap_step < 0;
+    int64_t from = z * p->e[1].reach * x_row;
+    if (backwards) {
+        from += (b->count[1] + y->taps - 2) * x_row;
+        to += (b->count[1] - 1) * y_row;
+    }
     for (int64_t i = 0; i < job->rows; i++, to += job->out_row)
         job->kernels->depthwise(&(fc_depthwise){
             .rows = b->count[1], .width = b->count[2], .kernel = y->taps, .taps = x->taps,
-            .x = planes + z * p->e[1].reach * p->e[2].reach * job->size, .x_row = p->e[2].reach,
-            .tap = p->taps_x,
+            .x = planes + from * job->size, .x_row = backwards ? -x_row : x_row, .tap = p->taps_x,
             .w = job->weight + (b->group * job->weight_group + i * job->weight_row
                                 + fc_job_weight(job, first)) * job->size,
-            .w_row = y->tap_step < 0 ? -w_row : w_row, .w_step = x->weight_step * job->weight_axis[2],
+            .w_row = y->weight_step * job->weight_axis[1], .w_step = x->weight_step * job->weight_axis[2],
             .bias = job->bias ? job->bias + (b->group * job->rows + i) * job->size : 0,
-            .y = job->out + to * job->size, .y_row = y->place_step * job->out_axis[1],
+            .y = job->out + to * job->size, .y_row = backwards ? -y_row : y_row,
         });
 }
 

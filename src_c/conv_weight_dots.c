@@ -162,9 +162,9 @@ static double plan_cost(job *j)
         tiles += j->fg * (j->axis == 1 ? kernel[0] : j->taps / kernel[2])
             * phase_cost(j, (kernel[j->axis] - 1 - k) / j->along[j->axis].every + 1);
     const double sums = 4.0 * j->fg * j->cg * j->taps;
-    const double copies = 3.0 * (j->fg * vectors + (double)j->cg * j->along[0].classes * j->along[1].classes
+    const double copies = 9.0 * (j->fg * vectors + (double)j->cg * j->along[0].classes * j->along[1].classes
         * j->along[2].classes * j->extent[0] * j->extent[1] * j->extent[2] / j->vector);
-    return strips * (tiles + sums + copies);
+    return strips * (tiles + sums + copies + 100);
 }
 
 /* Try filters, then taps along y, then along x so many apart; keep the best. */

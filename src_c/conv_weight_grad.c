@@ -16,6 +16,7 @@
 #include "conv_weight_grad.h"
 
 #include "arena.h"
+#include "conv_channelwise.h"
 #include "conv_cost.h"
 #include "conv_winograd.h"
 #include "kernels.h"
@@ -516,8 +517,15 @@ int fc_conv_grad_weight(const fc_conv *conv, const void *dy, const void *x, void
     }
     threads = fc_team_size(fc_useful_threads(threads, 2 * terms * j.conv.batch));
     plan_channels(&j, threads);
-    if (terms > SMALL_WORK && fc_weight_dots_cost(&merged) < channels_cost(&j))
-        return fc_weight_dots(&merged, dy, x, dw, threads);
+    if (terms > SMALL_WORK) {
+        const fc_job channelwise = fc_job_forward(&merged, x, dw, 0, (void *)dy, threads);
+        const double by_lanes = fc_channelwise_weight_cost(&channelwise);
+        const double by_dots = fc_weight_dots_cost(&merged), cost = channels_cost(&j);
+        if (by_lanes < by_dots && by_lanes < cost)
+            return fc_channelwise_weight_grad(&channelwise);
+        if (by_dots < cost)
+            return fc_weight_dots(&merged, dy, x, dw, threads);
+    }
     j.scratch = fc_arena_take(j.shared_bytes + threads * j.own_bytes);
     if (!j.scratch)
         return FC_NO_MEMORY;

@@ -1,4 +1,5 @@
-/* The two ways to the gradient of the weights, and what chooses between them.
+/* Two ways to the gradient of the weights, and what chooses between them and the depthwise one of
+ * conv_channelwise.h.
  *
  * Both compute dw[f, c, r] = sum over n, o of dy[n, f, o] x[n, c, o * stride + r * dilation - before]
  * as matrix products: conv_weight_grad.c with lanes over channels, conv_weight_dots.c, where a

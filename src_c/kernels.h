@@ -85,6 +85,57 @@ typedef struct {
     int64_t y_row;
 } fc_depthwise;
 
+/* Taps next to each other: `length` (1 to 4) of them, the first `cell` elements behind an output's
+ * place in the source, its weights `weight` elements behind the first tap's. */
+typedef struct { int64_t cell, weight, length; } fc_tap_run;
+
+/* Every lane a channel of its own: lines of outputs, in the order run, then tap, then lane l,
+ *
+ *     y[m * y_row + j * y_step + l] = bias[l] + sum over r < runs, k < run[r].length of
+ *         w[run[r].weight + k * w_step + l]
+ *         * x[m * x_row + (j * stride + k) * x_near + run[r].cell + l]
+ *
+ * m < rows, j < width. */
+typedef struct {
+    int64_t rows, width, runs;
+    const fc_tap_run *run;   /* (runs) */
+    const void *w;
+    int64_t w_step;
+    const void *bias;        /* (lanes) */
+    const void *x;
+    int64_t x_row, x_near;
+    int64_t stride;          /* 1 or 2 */
+    void *y;
+    int64_t y_row, y_step;
+} fc_channelwise;
+
+/* And the sum over these outputs, one chain for each tap in their order:
+ *
+ *     dw[run[r].weight + k * lanes + l] += sum over m, j of
+ *         dy[m * dy_row + j * dy_step + l] * x[m * x_row + (j + k) * x_step + run[r].cell + l] */
+typedef struct {
+    int64_t rows, width, runs;
+    const fc_tap_run *run;   /* (runs) */
+    const void *x;
+    int64_t x_row, x_step;
+    const void *dy;
+    int64_t dy_row, dy_step;
+    void *dw;
+} fc_channelwise_grad;
+
+/* Channels to lanes, cells to lines of `width` with a gap behind each:
+ *
+ *     to[i * lanes + i / width * gap + l] = from[min(l, rows - 1) * from_row + i],  i < count
+ *
+ * 1 <= rows <= lanes; reads from what the formula names on up to `end`. */
+typedef struct {
+    const void *from;
+    int64_t from_row, rows;
+    const void *end;
+    int64_t count, width, gap;
+    void *to;
+} fc_spread;
+
 /* A strided copy, which touches nothing else:
  *
  *     to[row * to_row + i * to_step] = from[row * from_row + i * from_step],  i < length
@@ -261,6 +312,9 @@ typedef struct {
     int64_t width_4, width_2;   /* the same for m <= 4 and m <= 2 */
     void (*gemm)(const fc_gemm *);
     void (*depthwise)(const fc_depthwise *);
+    void (*channelwise)(const fc_channelwise *);
+    void (*channelwise_grad)(const fc_channelwise_grad *);
+    void (*spread)(const fc_spread *);
     void (*gather)(const fc_gather *);
     void (*copy_rows)(const fc_copy *);
     /* is every one of the count elements at x finite? */

@@ -152,6 +152,14 @@ NAMED = [
     Geometry((2, 12, 21, 23), (12, 1, 5, 5), 2, 2, 1, 12),
     Geometry((1, 19, 28, 28), (19, 1, 7, 7), 1, 3, 1, 19),
     Geometry((2, 6, 17, 19), (18, 1, 3, 3), 2, 1, 2, 6),  # depthwise with a multiplier
+    # Depthwise with lanes over channels: more than one vector of them, and some left over.
+    Geometry((2, 18, 15, 14), (18, 1, 3, 3), 2, 1, 1, 18),
+    Geometry((1, 33, 7, 7), (33, 1, 5, 4), 1, 2, 1, 33),
+    Geometry((1, 17, 40, 150), (17, 1, 3, 3), 1, 1, 1, 17),  # cut along both axes
+    Geometry((1, 20, 11, 13), (40, 1, 3, 6), (1, 3), (1, 2), (2, 1), 20),
+    Geometry((1, 16, 12, 11), (16, 1, 3, 2), 5, 1, 1, 16),  # more phases than are taken together
+    Geometry((1, 32, 300), (32, 1, 70), 1, ((69, 0),), 1, 32),
+    Geometry((1, 18, 5, 6, 7), (18, 1, 3, 2, 3), (2, 1, 2), 1, 1, 18),
     Geometry((2, 12, 13, 14), (20, 3, 3, 3), 1, 1, 1, 4),  # groups
     Geometry((1, 34, 9, 9), (34, 17, 3, 3), (2, 1), (1, 0), (1, 2), 2),
     Geometry((2, 8, 33, 35), (8, 8, 3, 3), 3, 1, 2),  # stride and dilation together
