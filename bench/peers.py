@@ -265,8 +265,10 @@ class Worker:
     def time(self):
         """One sample: seconds a call, the mean over as many calls as fill SAMPLE_SECONDS."""
         call = self.call
-        if self.calls > 1:  # for a long call it does not matter
+        if self.calls > 1:
             call()  # warms the caches that the other side has used meanwhile
+        else:
+            time.sleep(0.5)  # the other side may be giving gigabytes back, on our core
         start = time.perf_counter()
         for _ in range(self.calls):
             call()
