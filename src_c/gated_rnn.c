@@ -33,7 +33,9 @@ typedef struct {
     int64_t *h_rows, *h0_rows;            /* (B) offsets of h's rows in a step, of h0's */
     fc_barrier barrier;
 
-    fc_tasks tasks;                       /* a task is the next block of a group of sequences */
+    fc_tasks tasks;                       /* a task is a panel of each matrix to pack, or then the
+                                             next block of a group of sequences */
+    int64_t packing, packed;              /* panels begun, and finished */
     int64_t *done, *taken;                /* (groups) blocks; is one in work? */
 } job;
 
@@ -43,7 +45,7 @@ typedef struct {
     int member, team;
     int64_t group, groups;                /* sequences each; how many */
     int64_t block, blocks;                /* steps each; how many */
-    int64_t x_width, h_width;             /* of the panels */
+    int64_t x_width, h_width, panels;     /* of the panels; how many there are at most */
 } share;
 
 static size_t lay_out(job *job, int members, char *base)
@@ -66,17 +68,22 @@ static size_t lay_out(job *job, int members, char *base)
     return top;
 }
 
-/* The panels of the states that this member owns, or its part of all. */
-static void pack(const share *own, const fc_part *part, const void *w, int64_t k, int64_t width,
-                 void *panels)
+/* Panel `number` of each matrix, counted from state j0 to state j1. */
+static void pack(const share *own, int64_t j0, int64_t j1, int64_t number)
 {
     const job *job = own->job;
-    const int all = part->j1 - part->j0 == job->net->states;
-    const int64_t first = all ? own->member * width : part->j0, end = part->j1;
-    for (int64_t j = first; j < end; j += all ? own->team * width : width) {
-        const fc_panel panel = fc_panel_at(job->kernels, j, end, width);
-        job->kernels->pack_transposed(fc_at(w, j * k, job->size), k, panel.count, k, panel.stride,
-                                      fc_at(panels, j * k, job->size));
+    const int64_t n = job->net->inputs, m = job->net->states, size = job->size;
+    const struct { const void *w; int64_t k, width; void *panels; } matrices[3] = {
+        {job->w_c, n, own->x_width, job->panels_c},
+        {job->w_x, n, own->x_width, job->panels_x},
+        {job->w_h, m, own->h_width, job->panels_h},
+    };
+    for (int i = 0; i < 3; i++) {
+        const int64_t k = matrices[i].k, j = j0 + number * matrices[i].width;
+        const fc_panel panel = fc_panel_at(job->kernels, j, j1, matrices[i].width);
+        if (j < j1)
+            job->kernels->pack_transposed(fc_at(matrices[i].w, j * k, size), k, panel.count, k,
+                                          panel.stride, fc_at(matrices[i].panels, j * k, size));
     }
 }
 
@@ -200,11 +207,15 @@ static void run_block(job *job, const work *w, int team)
     }
 }
 
-/* The group that has got the least far. */
+/* A panel, or the group that has got the least far. Panels stand behind the groups. */
 static int64_t pick(void *context)
 {
     const share *own = context;
     job *job = own->job;
+    if (job->packing < own->panels)
+        return own->groups + job->packing++;
+    if (job->packed < own->panels)
+        return FC_LATER;
     int64_t best = -1, unfinished = 0;
     for (int64_t g = 0; g < own->groups; g++) {
         unfinished += job->done[g] < own->blocks;
@@ -217,19 +228,27 @@ static int64_t pick(void *context)
     return best;
 }
 
-static void run(void *context, int64_t group)
+static void run(void *context, int64_t task)
 {
     const share *own = context;
-    const fc_part part = fc_group_part(own->job->net, own->group, group);
-    const work w = work_of(own, &part, own->job->done[group]);
+    if (task >= own->groups) {
+        pack(own, 0, own->job->net->states, task - own->groups);
+        return;
+    }
+    const fc_part part = fc_group_part(own->job->net, own->group, task);
+    const work w = work_of(own, &part, own->job->done[task]);
     run_block(own->job, &w, 1);
 }
 
-static void finish(void *context, int64_t group)
+static void finish(void *context, int64_t task)
 {
     const share *own = context;
-    own->job->done[group]++;
-    own->job->taken[group] = 0;
+    if (task >= own->groups) {
+        own->job->packed++;
+        return;
+    }
+    own->job->done[task]++;
+    own->job->taken[task] = 0;
 }
 
 static share share_of(job *job, int member, int team)
@@ -242,6 +261,8 @@ static share share_of(job *job, int member, int team)
     own.blocks = (job->longest + own.block - 1) / own.block;
     own.x_width = fc_panel_width(job->kernels, sequences * own.block);
     own.h_width = fc_panel_width(job->kernels, sequences);
+    const int64_t narrow = fc_least(own.x_width, own.h_width);
+    own.panels = (net->states + narrow - 1) / narrow;
     return own;
 }
 
@@ -252,18 +273,15 @@ static void forward_member(void *context, int member, int team)
     const fc_gated_rnn *net = job->net;
     share own = share_of(job, member, team);
     fc_part part = {0, net->batch, 0, net->states};
-    if (fc_by_states(net, team))
+    if (fc_by_states(net, team)) {
         fc_share_columns(job->kernels, net->states, member, team, &part.j0, &part.j1);
-    pack(&own, &part, job->w_c, net->inputs, own.x_width, job->panels_c);
-    pack(&own, &part, job->w_x, net->inputs, own.x_width, job->panels_x);
-    pack(&own, &part, job->w_h, net->states, own.h_width, job->panels_h);
-    if (team > 1)
-        fc_barrier_wait(&job->barrier, team);
-    for (int64_t block = 0; fc_by_states(net, team) && block < own.blocks; block++) {
-        const work w = work_of(&own, &part, block);
-        run_block(job, &w, team);
-    }
-    if (!fc_by_states(net, team)) {
+        for (int64_t i = 0; i < own.panels; i++)
+            pack(&own, part.j0, part.j1, i);
+        for (int64_t block = 0; block < own.blocks; block++) {
+            const work w = work_of(&own, &part, block);
+            run_block(job, &w, team);
+        }
+    } else {
         fc_run_tasks(&job->tasks, &rules, &own);
         fc_share(net->batch, member, team, &part.b0, &part.b1);
     }

@@ -27,6 +27,7 @@ enum { REDUCED = 512, BAND = 32, PIECE = 32, LEVELS = 48, SLOTS = 4 };
 typedef struct {
     int64_t counted;                      /* rows before their sequence's end */
     int64_t *ds, *prev, *x;               /* their offsets in a panel of ds and du, in h, in x */
+    int even_prev, even_x;                /* are these evenly spaced, with those of ds? */
 } table;
 
 typedef struct {
@@ -58,7 +59,8 @@ typedef struct {
     void *sums_c, *sums_x;                /* (LEVELS, m) partial sums, see add_biases */
     fc_barrier barrier;
 
-    fc_tasks tasks;   /* the next chunk's steps of a group of sequences, or sums of a band */
+    fc_tasks tasks;   /* a panel of each matrix; the next chunk's steps of a group, or sums of a band */
+    int64_t packing, packed;              /* panels begun, and finished */
     int64_t h_bands, w_bands, bands;      /* of dw_h; with those of dw_c, dw_x; with the biases */
     int64_t *back, *summed, *taken;       /* (groups), (bands) chunks; (groups + bands) in work? */
     int64_t *pieces;                      /* (panels) added to the biases so far */
@@ -124,16 +126,21 @@ static void list_rows(job *job, int64_t chunk)
     const fc_gated_rnn *net = job->net;
     const int64_t start = ((intptr_t)job->start - (intptr_t)job->h) / job->size;
     table *table = &job->tables[chunk % job->slots];
-    int64_t i = 0;
-    for (int64_t t = chunk_start(job, chunk); t < job->longest - chunk * job->chunk; t++)
+    const int64_t first = chunk_start(job, chunk), end = job->longest - chunk * job->chunk;
+    int64_t i = 0, *ds = table->ds, *x = table->x, *prev = table->prev;
+    for (int64_t t = first; t < end; t++) {
+        const int64_t step = row_of_ds(job, t, 0);
         for (int64_t b = 0; b < net->batch; b++) {
             if (t >= fc_length(net, b))
                 continue;
-            table->ds[i] = row_of_ds(job, t, b);
-            table->x[i] = fc_row_of(net, t, b) * net->inputs;
-            table->prev[i++] = t ? fc_row_of(net, t - 1, b) * net->states : start + b * job->start_row;
+            ds[i] = step + b * job->width;
+            x[i] = fc_row_of(net, t, b) * net->inputs;
+            prev[i++] = t ? fc_row_of(net, t - 1, b) * net->states : start + b * job->start_row;
         }
+    }
     table->counted = i;
+    table->even_x = i == (end - first) * net->batch && (net->batch == 1 || !net->batch_first);
+    table->even_prev = table->even_x && first > 0;
 }
 
 /* --- the loop over time ------------------------------------------------------------------------ */
@@ -143,7 +150,7 @@ typedef struct {
     job *job;
     int member, team;
     int64_t group, groups;      /* sequences each; how many */
-    int64_t width;              /* of W_h's panels */
+    int64_t width, panels;      /* of W_h's panels; how many any matrix has at most */
 } share;
 
 /* gemm's taps in a panel of W_h, of W_c and W_x behind those of all members. Where the last panel
@@ -286,13 +293,20 @@ static void add_inputs(const job *job, const fc_part *part, int64_t chunk, int64
 /* Columns [j0, j1) of dw (+)= grad^T rows, over the chunk's rows: rows [j0, j1) of `sums`, which
  * at last are turned over to dw (m, columns). */
 static void add_weights(const job *job, int64_t chunk, int64_t j0, int64_t j1, const void *grad,
-                        const void *rows, const int64_t *row, void *sums, int64_t columns, void *dw)
+                        const void *rows, const int64_t *row, int even, void *sums, int64_t columns,
+                        void *dw)
 {
     const table *table = &job->tables[chunk % job->slots];
     const int64_t size = job->size, m = job->net->states;
     fc_gemm g = {.m = j1 - j0, .taps = table->counted, .k = 1, .a = fc_at(rows, j0, size),
                  .a_row = job->band_rows, .a_tap = row, .b_tap = table->ds, .c_row = job->row,
                  .accumulate = chunk > 0};
+    if (even) {
+        g.taps = 1;
+        g.k = table->counted;
+        g.a_step = columns;
+        g.b_step = job->width;
+    }
     for (int64_t i = 0; i < m; i += job->width) {
         g.n = fc_least(job->width, m - i);
         g.b = fc_at(grad, i / job->width * job->panel, size);
@@ -359,31 +373,40 @@ static void sum_band(const job *job, int64_t band, int64_t chunk)
         sum_biases(job, panel * job->width, chunk, job->pieces + panel);
     } else if (x_band < 0) {
         const int64_t j0 = band * BAND, j1 = fc_least(j0 + BAND, m);
-        add_weights(job, chunk, j0, j1, job->ds, job->h, table->prev, job->sums_h, m, grads->w_h);
+        add_weights(job, chunk, j0, j1, job->ds, job->h, table->prev, table->even_prev, job->sums_h,
+                    m, grads->w_h);
     } else {
         const int64_t j0 = x_band * BAND, j1 = fc_least(j0 + BAND, n);
-        add_weights(job, chunk, j0, j1, job->ds, job->x, table->x, job->sums_wc, n, grads->w_c);
-        add_weights(job, chunk, j0, j1, job->du, job->x, table->x, job->sums_wx, n, grads->w_x);
+        add_weights(job, chunk, j0, j1, job->ds, job->x, table->x, table->even_x, job->sums_wc, n,
+                    grads->w_c);
+        add_weights(job, chunk, j0, j1, job->du, job->x, table->x, table->even_x, job->sums_wx, n,
+                    grads->w_x);
     }
 }
 
 /* --- a member ---------------------------------------------------------------------------------- */
 
-/* The panels of W_h's columns that this member owns, or its part of all; its part of the others.
- * Rows of zeros stand for states between m and the last tap's end. */
-static void pack(const share *own, const fc_part *part, const void *w, int64_t columns,
-                 int64_t width, void *panels)
+/* Panel `number` of a matrix's columns [j0, j1). Rows of zeros stand for states between m and the
+ * last tap's end. */
+static void pack(const job *job, const void *w, int64_t columns, int64_t j0, int64_t j1,
+                 int64_t width, int64_t number, void *panels)
 {
-    const job *job = own->job;
     const int64_t m = job->net->states, k = job->taps * job->kernels->lanes, size = job->size;
-    const int64_t first = part ? part->j0 : own->member * width, end = part ? part->j1 : columns;
-    for (int64_t j = first; j < end; j += part ? width : own->team * width) {
-        const fc_panel panel = fc_panel_at(job->kernels, j, end, width);
-        void *to = fc_at(panels, j * k, size);
-        job->kernels->pack_panels(m, panel.count, (fc_in){fc_at(w, j, size), columns},
-                                  (fc_in){NULL, 0}, panel.stride, 0, to);
-        memset(fc_at(to, m * panel.stride, size), 0, (size_t)((k - m) * panel.stride * size));
-    }
+    const int64_t j = j0 + number * width;
+    const fc_panel panel = fc_panel_at(job->kernels, j, j1, width);
+    void *to = fc_at(panels, j * k, size);
+    if (j >= j1)
+        return;
+    job->kernels->pack_panels(m, panel.count, (fc_in){fc_at(w, j, size), columns}, (fc_in){NULL, 0},
+                              panel.stride, 0, to);
+    memset(fc_at(to, m * panel.stride, size), 0, (size_t)((k - m) * panel.stride * size));
+}
+
+static void pack_inputs(const job *job, int64_t number)
+{
+    const int64_t n = job->net->inputs;
+    pack(job, job->w_c, n, 0, n, job->width, number, job->panels_c);
+    pack(job, job->w_x, n, 0, n, job->width, number, job->panels_x);
 }
 
 /* A chunk's steps, after each of which all wait where they own states. */
@@ -403,11 +426,15 @@ static void go_back(const share *own, const fc_part *part, int64_t chunk, int wa
 }
 
 /* Sums before steps, as what they read is still in the caches; of each, what has got the least
- * far. Groups come first in `taken`, bands behind them. */
+ * far. Groups come first in `taken`, bands behind them, and then panels. */
 static int64_t pick(void *context)
 {
     const share *own = context;
     job *job = own->job;
+    if (job->packing < own->panels)
+        return own->groups + job->bands + job->packing++;
+    if (job->packed < own->panels)
+        return FC_LATER;
     int64_t band = -1, group = -1, back = job->chunks, summed = job->chunks;
     for (int64_t g = 0; g < own->groups; g++) {
         back = fc_least(back, job->back[g]);
@@ -435,6 +462,12 @@ static void run(void *context, int64_t task)
 {
     const share *own = context;
     job *job = own->job;
+    const int64_t number = task - own->groups - job->bands, m = job->net->states;
+    if (number >= 0) {
+        pack(job, job->w_h, m, 0, m, own->width, number, job->panels_h);
+        pack_inputs(job, number);
+        return;
+    }
     if (task >= own->groups) {
         sum_band(job, task - own->groups, job->summed[task - own->groups]);
         return;
@@ -451,6 +484,10 @@ static void finish(void *context, int64_t task)
 {
     const share *own = context;
     job *job = own->job;
+    if (task >= own->groups + job->bands) {
+        job->packed++;
+        return;
+    }
     if (task >= own->groups)
         job->summed[task - own->groups]++;
     else
@@ -467,6 +504,11 @@ static void run_states(const share *own, const fc_part *part)
     int64_t i0, i1;   /* in panels */
     fc_share((inputs + width - 1) / width, own->member, own->team, &i0, &i1);
     const fc_part all = {0, job->net->batch, 0, job->net->states};
+    for (int64_t i = 0; i < own->panels; i++) {
+        pack(job, job->w_h, job->net->states, part->j0, part->j1, own->width, i, job->panels_h);
+        if (i >= i0 && i < i1)
+            pack_inputs(job, i);
+    }
     for (int64_t chunk = 0; chunk < job->chunks; chunk++) {
         if (own->member == 0)
             list_rows(job, chunk);
@@ -485,20 +527,17 @@ static void backward_member(void *context, int member, int team)
     share own = {.job = job, .member = member, .team = team, .group = fc_group(net, team)};
     own.groups = (net->batch + own.group - 1) / own.group;
     own.width = fc_panel_width(job->kernels, fc_least(own.group, net->batch));
-    const int by_states = fc_by_states(net, team);
+    own.panels = fc_most((net->states + own.width - 1) / own.width,
+                         (net->inputs + job->width - 1) / job->width);
     fc_part part = {0, net->batch, 0, net->states};
-    if (by_states)
+    if (fc_by_states(net, team)) {
         fc_share_columns(job->kernels, net->states, member, team, &part.j0, &part.j1);
-    pack(&own, by_states ? &part : NULL, job->w_h, net->states, own.width, job->panels_h);
-    pack(&own, NULL, job->w_c, net->inputs, job->width, job->panels_c);
-    pack(&own, NULL, job->w_x, net->inputs, job->width, job->panels_x);
-    fill_taps(job, member, part.j1 - part.j0, own.width, 0);
-    if (team > 1)
-        fc_barrier_wait(&job->barrier, team);
-    if (by_states)
+        fill_taps(job, member, part.j1 - part.j0, own.width, 0);
         run_states(&own, &part);
-    else
+    } else {
+        fill_taps(job, member, net->states, own.width, 0);
         fc_run_tasks(&job->tasks, &rules, &own);
+    }
 }
 
 /* What no chunk writes: dx behind the longest sequence; and everything, where there are no steps. */

@@ -61,7 +61,7 @@ static inline int fc_by_states(const fc_gated_rnn *net, int team)
  * wait for at the end; on one thread more of them save calls. */
 static inline int64_t fc_group(const fc_gated_rnn *net, int team)
 {
-    return fc_by_states(net, team) ? net->batch : team > 1 ? 8 : 16;
+    return fc_by_states(net, team) ? net->batch : team > 1 ? 8 : 32;
 }
 
 static inline fc_part fc_group_part(const fc_gated_rnn *net, int64_t group, int64_t number)

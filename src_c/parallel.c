@@ -64,9 +64,10 @@ int fc_parallel(int threads, void (*body)(void *context, int member, int team), 
     int got = 1;
     #pragma omp parallel num_threads(team)
     {
-        #pragma omp single
-        got = omp_get_num_threads();
-        body(context, omp_get_thread_num(), got);
+        const int member = omp_get_thread_num(), members = omp_get_num_threads();
+        if (member == 0)
+            got = members;
+        body(context, member, members);   /* without waiting until all have come */
     }
     team = got;
 #endif
