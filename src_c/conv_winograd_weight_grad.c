@@ -252,10 +252,10 @@ static void add_parts(call *c, const scratch *s, int64_t group, int member, int 
         const int64_t filter = unit / p->down * p->wide, channel = unit % p->down * p->high;
         const int64_t channels = fc_least(p->high, p->channels - channel);
         char *m = c->m + unit * p->m_block * p->size;
-        const void *part[PARTS];
+        int64_t part[PARTS];
         for (int64_t i = 0; i < p->parts; i++)
-            part[i] = m + i * m_bytes(p);
-        p->kernels->sum_rows(part, p->parts, 0, p->m_block, m);
+            part[i] = i * m_bytes(p) / p->size;
+        p->kernels->sum_rows(m, part, p->parts, p->m_block, m);
         if (!finish(c, s, group, channel, channels, filter, m))
             __atomic_store_n(&c->odd, 1, __ATOMIC_RELAXED);
     }
