@@ -16,7 +16,7 @@ import fastconv as fc
 from fastconv import plot
 
 plt.style.use(plot.STYLE)
-fc.set_num_threads(1)  # calls of a millisecond: a second thread gains little
+fc.set_num_threads(1)  # short calls: a second thread gains little
 
 STEPS = 300
 STARTS = 6
