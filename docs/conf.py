@@ -53,6 +53,7 @@ sphinx_gallery_conf = {
     "backreferences_dir": "api/generated/backreferences",
     "doc_module": ("fastconv",),
     "ignore_repr_types": "matplotlib",  # what a call of pyplot returns is no output
+    "remove_config_comments": True,
     "show_memory": False,
     "show_signature": False,
     "min_reported_time": 1,

@@ -197,4 +197,5 @@ ax.legend(loc="center right")
 ax.set_title(f"{LONGEST:,} steps that each attend to all before: {forward[-1]:.1f} microseconds "
              "a step")  # fmt: skip
 
+# sphinx_gallery_thumbnail_number = 2
 plt.show()

@@ -162,4 +162,5 @@ for digit, column in zip(range(8), axes.T, strict=True):
         ax.set_axis_off()
 figure.suptitle("Above: a digit. Below: ink that speaks for it (red) and against it (blue)")
 
+# sphinx_gallery_thumbnail_number = 3
 plt.show()

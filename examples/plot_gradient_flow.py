@@ -138,4 +138,5 @@ for ax, scale in zip(axes, (1, 16, 256), strict=True):
     ax.set(title=f"W_h x {scale}: spectral norm {norm:.2g}", xlabel="h[t-1]", ylabel="h[t]")
 figure.suptitle("Small weights leave a diagonal, large ones stretch, huge ones switch")
 
+# sphinx_gallery_thumbnail_number = 3
 plt.show()

@@ -157,4 +157,5 @@ for ax, options in zip(axes, ({}, {"dilation": 4}, {"stride": 2}), strict=True):
     ax.set(title=f"{name}: {matrix.shape[1]} outputs", xlabel="input pixel", ylabel="output")
 figure.suptitle("One kernel, three matrices: the same three numbers in every row")
 
+# sphinx_gallery_thumbnail_number = 1
 plt.show()

@@ -230,4 +230,5 @@ ax.set_ylim(top=25)
 ax.set_title(f"What it never saw it cannot foresee: an error of {irregular:.1f} mV, "
              f"{irregular / naive:.0%} of the naive one")  # fmt: skip
 
+# sphinx_gallery_thumbnail_number = 3
 plt.show()

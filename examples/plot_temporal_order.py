@@ -188,4 +188,5 @@ for ax, batch in zip(axes, progress(batches, "batches"), strict=True):
 axes[0].set_ylabel("loss (nats)")
 figure.suptitle("The larger the batch, the smoother the way down")
 
+# sphinx_gallery_thumbnail_number = 3
 plt.show()
