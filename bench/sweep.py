@@ -1,17 +1,22 @@
-"""How well does algorithm="auto" choose? Every algorithm timed on random geometries.
+"""How well does algorithm="auto" choose? Whatever can compute a pass, timed on random geometries.
 
     python bench/sweep.py run times.jsonl --seed 1 --count 200 --seconds 50
     python bench/sweep.py report times.jsonl
+    python bench/sweep.py fit times.jsonl
 
 `run` draws geometries, times what can compute each of their passes and appends to the file, one
 line a pass. It stops after so many seconds, and called again goes on where it stopped. `report`
 asks the library that is installed now what it would choose, and says what that costs: the time of
-the chosen algorithm over that of the fastest.
+what is chosen over that of the fastest. `fit` prints constants for src_c/conv_cost.c, for the
+instruction set and dtype of the times it is given.
 
-A geometry is drawn again where fewer than two algorithms fit, or where one call would take long.
+The candidates are "winograd" and the ways of "direct": "panels", "planes" and "apart", and for the
+gradient of the weights "channels" and "dots". A geometry is drawn again where Winograd's
+algorithm fits no pass of it, or where one call would take long.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import math
@@ -24,7 +29,8 @@ import numpy as np
 import fastconv as fc
 from fastconv import _core
 
-ALGORITHMS = "direct", "winograd"
+DIRECT, DIRECT_GRAD_WEIGHT = ("panels", "planes", "apart"), ("channels", "dots")
+WAYS = *DIRECT, *DIRECT_GRAD_WEIGHT, "winograd", "winograd_grad_weight"  # as in conv_cost.h
 PASSES = "forward", "prepared", "grad_input", "grad_weight"
 LARGEST_FLOPS, LARGEST_BYTES = 6e8, 64e6
 SAMPLES, SAMPLE_SECONDS = 5, 1e-3
@@ -105,49 +111,75 @@ def is_cheap(case):
     return case.flops <= LARGEST_FLOPS and 4 * largest <= LARGEST_BYTES
 
 
-def calls(case, which, operands):
-    """{algorithm: function} of those that can do it."""
+@contextlib.contextmanager
+def way(candidate):
+    """The name of the algorithm, while the direct one takes that way wherever it can."""
+    forced = candidate in DIRECT or candidate in DIRECT_GRAD_WEIGHT
+    _core.force_way(candidate if forced else None)
+    try:
+        yield "direct" if forced else candidate
+    finally:
+        _core.force_way(None)
+
+
+def terms(case, which, candidate, dtype):
+    """{way: operations that conv_cost.c counts} of what would be done; empty if it does not fit."""
+    with way(candidate) as algorithm:
+        counted = _core.conv_terms(*_arguments(case, dtype), algorithm, *_pass(which)) or []
+    return {name: row for name, row in zip(WAYS, counted, strict=False) if any(row)}
+
+
+def _arguments(case, dtype):
+    pairs = tuple((p, p) for p in case.padding)
+    weight = np.empty(case.weight, dtype)
+    return case.rank, case.input, weight, case.stride, pairs, case.dilation, case.groups
+
+
+def _pass(which):
+    return dict(grad_input=1, grad_weight=2).get(which, 0), which == "prepared"
+
+
+def candidates(case, which, dtype):
+    ways = DIRECT_GRAD_WEIGHT if which == "grad_weight" else DIRECT
+    if not terms(case, which, "winograd", dtype):
+        return []
+    return [name for name in ways if name in terms(case, which, name, dtype)] + ["winograd"]
+
+
+def call(case, which, operands, algorithm):
     x, w, dy = operands
     conv = getattr(fc, f"conv{case.rank}d")
     backward = getattr(fc, f"conv{case.rank}d_backward")
-
-    def function(algorithm):
-        named = dict(algorithm=algorithm)
-        if which == "forward":
-            return lambda: conv(x, w, None, *case.settings, **named)
-        if which == "prepared":
-            prepared = fc.prepare_conv(w, None, *case.settings, input_shape=x.shape, **named)
-            return lambda: prepared(x)
-        mask = (which == "grad_input", which == "grad_weight", False)
-        return lambda: backward(dy, x, w, *case.settings, output_mask=mask, **named)
-
-    functions = {}
-    for algorithm in ALGORITHMS:
-        try:
-            call = function(algorithm)
-            call()
-        except ValueError:  # it does not fit
-            continue
-        functions[algorithm] = call
-    return functions
+    named = dict(algorithm=algorithm)
+    if which == "forward":
+        return lambda: conv(x, w, None, *case.settings, **named)
+    if which == "prepared":
+        prepared = fc.prepare_conv(w, None, *case.settings, input_shape=x.shape, **named)
+        return lambda: prepared(x)
+    mask = (which == "grad_input", which == "grad_weight", False)
+    return lambda: backward(dy, x, w, *case.settings, output_mask=mask, **named)
 
 
-def timed(functions):
-    """{algorithm: seconds}, the least of a few samples taken in turn."""
-    numbers = {}
-    for name, call in functions.items():
-        start = time.perf_counter()
-        call()
-        numbers[name] = 1 + int(SAMPLE_SECONDS / (time.perf_counter() - start))
-    seconds = dict.fromkeys(functions, math.inf)
-    for _ in range(SAMPLES):
-        for name, call in functions.items():
-            call()  # warms the caches that the other one has used
+def timed(case, which, operands):
+    """{candidate: seconds}, the least of a few samples taken in turn."""
+    calls, numbers, seconds = {}, {}, {}
+    for name in candidates(case, which, operands[0].dtype):
+        with way(name) as algorithm:
+            calls[name] = call(case, which, operands, algorithm)
+            calls[name]()
             start = time.perf_counter()
-            for _ in range(numbers[name]):
-                call()
-            spent = (time.perf_counter() - start) / numbers[name]
-            seconds[name] = min(seconds[name], spent)
+            calls[name]()
+            numbers[name] = 1 + int(SAMPLE_SECONDS / (time.perf_counter() - start))
+            seconds[name] = math.inf
+    for _ in range(SAMPLES):
+        for name, run in calls.items():
+            with way(name):
+                run()  # warms the caches that the other one has used
+                start = time.perf_counter()
+                for _ in range(numbers[name]):
+                    run()
+                spent = (time.perf_counter() - start) / numbers[name]
+                seconds[name] = min(seconds[name], spent)
     return seconds
 
 
@@ -179,11 +211,11 @@ def run(options):
             case = draw(random)
             if not is_cheap(case):
                 continue
-            shapes = case.input, case.weight, case.output
-            operands = [pool[: math.prod(shape)].reshape(shape) for shape in shapes]
-            functions = {which: calls(case, which, operands) for which in PASSES}
-            if any(len(able) > 1 for able in functions.values()):
+            able = [which for which in PASSES if candidates(case, which, options.dtype)]
+            if able:
                 break
+        shapes = case.input, case.weight, case.output
+        operands = [pool[: math.prod(shape)].reshape(shape) for shape in shapes]
         lines = [
             dict(
                 number=number,
@@ -192,10 +224,9 @@ def run(options):
                 isa=_core.isa(),
                 **{"pass": which},
                 case=dataclasses.asdict(case),
-                seconds=timed(able),
+                seconds=timed(case, which, operands),
             )
-            for which, able in functions.items()
-            if len(able) > 1
+            for which in able
         ]
         with open(options.file, "a") as file:
             file.writelines(json.dumps(line) + "\n" for line in lines)
@@ -207,22 +238,12 @@ def run(options):
 
 def chosen(record):
     """What the library takes for it."""
-    case = record["case"]
-    which = dict(grad_input=1, grad_weight=2).get(record["pass"], 0)
-    weight = np.empty(case.weight, record["dtype"])
-    pairs = tuple((p, p) for p in case.padding)
-    return _core.conv_algorithm(
-        case.rank,
-        case.input,
-        weight,
-        case.stride,
-        pairs,
-        case.dilation,
-        case.groups,
-        "auto",
-        which,
-        record["pass"] == "prepared",
-    )
+    case, which, dtype = record["case"], record["pass"], record["dtype"]
+    name = _core.conv_algorithm(*_arguments(case, dtype), "auto", *_pass(which))
+    if name == "direct":  # phases of a stride may go different ways: that of the most products
+        ways = terms(case, which, "direct", dtype)
+        name = max(ways, key=lambda way: ways[way][0])
+    return name
 
 
 def loss(record, choice):
@@ -231,18 +252,13 @@ def loss(record, choice):
 
 def report(options):
     records = read(options.files)
-    print(
-        f"{'pass':12}{'cases':>6}{'mean loss':>11}{'worst':>8}{'> 5 %':>7}{'> 30 %':>8}"
-        f"   mean if always {', '.join(ALGORITHMS)}"
-    )
+    print(f"{'pass':12}{'cases':>6}{'mean loss':>11}{'worst':>8}{'> 5 %':>7}{'> 30 %':>8}")
     for which in [*PASSES, "all"]:
         some = [record for record in records if which in ("all", record["pass"])]
         losses = [loss(record, chosen(record)) for record in some]
-        always = [statistics.mean(loss(record, name) for record in some) for name in ALGORITHMS]
         print(
             f"{which:12}{len(some):6}{statistics.mean(losses):11.1%}{max(losses):8.0%}"
-            f"{sum(x > 0.05 for x in losses):7}{sum(x > 0.3 for x in losses):8}   "
-            + ", ".join(f"{x:.0%}" for x in always)
+            f"{sum(x > 0.05 for x in losses):7}{sum(x > 0.3 for x in losses):8}"
         )
     print("\nworst:")
     for record in sorted(records, key=lambda r: -loss(r, chosen(r)))[: options.worst]:
@@ -250,6 +266,43 @@ def report(options):
         print(
             f"{loss(record, chosen(record)):5.0%} {record['pass']:11} {seconds}  {record['case']}"
         )
+
+
+def fit(options):
+    """For each way, constants that are not negative, by least squares of the relative error."""
+    samples = {name: [] for name in WAYS}
+    for record in read(options.files):
+        middle = statistics.median(record["seconds"].values())
+        for candidate, seconds in record["seconds"].items():
+            ways = terms(record["case"], record["pass"], candidate, record["dtype"])
+            if len(ways) == 1:
+                ((name, row),) = ways.items()
+                # What is far from the others need not be known well.
+                weight = 1 / (1 + abs(math.log(seconds / middle)))
+                samples[name].append((row, 1e9 * seconds, weight))
+    for name, some in samples.items():
+        rows, nanoseconds, weights = map(np.array, zip(*some, strict=True))
+        constants, error = fitted(rows / nanoseconds[:, None], weights)
+        numbers = ", ".join(f"{c:.3g}" for c in constants)
+        print(f"    {{{numbers}}},   /* {name}: {len(some)} times, error {error:.0%} */")
+
+
+def fitted(rows, weights):
+    """c >= 0 for which rows @ c is about 1, far ones counting less; the root of the mean square."""
+    scale = np.sqrt((rows**2).mean(0)) + 1e-300
+    rows = rows / scale
+    constants = np.zeros(rows.shape[1])
+    robust = weights
+    for _ in range(20):
+        matrix = (rows * robust[:, None]).T @ rows
+        target = (rows * robust[:, None]).sum(0)
+        for _ in range(2000):
+            for j in range(len(constants)):
+                step = (target[j] - matrix[j] @ constants) / (matrix[j, j] + 1e-12)
+                constants[j] = max(0, constants[j] + step)
+        error = np.log(np.maximum(rows @ constants, 1e-9))
+        robust = weights / np.maximum(0.1, abs(error))
+    return constants / scale, np.sqrt((error**2).mean())
 
 
 def main():
@@ -264,6 +317,9 @@ def main():
     command.add_argument("--seconds", type=float, default=50)
     command.add_argument("--dtype", choices=["float32", "float64"], default="float32")
     command.set_defaults(do=run)
+    command = commands.add_parser("fit")
+    command.add_argument("files", nargs="+")
+    command.set_defaults(do=fit)
     command = commands.add_parser("report")
     command.add_argument("files", nargs="+")
     command.add_argument("--worst", type=int, default=20, help="cases to show")

@@ -44,6 +44,20 @@ def conv_algorithm(
     prepared: bool = True,
     /,
 ) -> str: ...
+def conv_terms(
+    rank: int,
+    input_shape: tuple[int, ...] | None,
+    weight: Array,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: int,
+    algorithm: str,
+    which: int,
+    prepared: bool,
+    /,
+) -> list[list[float]] | None: ...
+def force_way(name: str | None) -> None: ...
 def pack_winograd(
     rank: int, weight: Array, stride: Any, padding: Any, dilation: Any, groups: int, /
 ) -> Array | None: ...

@@ -38,7 +38,16 @@ cdef extern from "conv_winograd.h" nogil:
 cdef extern from "conv_cost.h" nogil:
     enum:
         FC_FORWARD
+        FC_PANELS
+        FC_PLANES
+        FC_APART
+        FC_CHANNELS
+        FC_DOTS
+        FC_WAYS
+        FC_TERMS
     int fc_conv_algorithm(const fc_conv *conv, int which, int prepared)
+    void fc_conv_terms(const fc_conv *conv, int which, int prepared, double (*terms)[12])
+    void fc_conv_force_way(int way)
 
 # Strides, dilations and paddings stay below 2^31 and every array below 2^60 bytes: no product
 # that a driver forms can leave int64.
@@ -97,6 +106,26 @@ def conv_algorithm(int rank, input_shape, weight, stride, padding, dilation, gro
     if not read_algorithm(&conv, algorithm):
         return "direct"
     return "winograd" if fc_conv_algorithm(&conv, which, prepared) == FC_WINOGRAD else "direct"
+
+
+def conv_terms(int rank, input_shape, weight, stride, padding, dilation, groups, algorithm,
+               int which, bint prepared):
+    """What fc_conv_terms counts: a list for each way. For bench/sweep.py."""
+    cdef fc_conv conv
+    cdef double terms[FC_WAYS][FC_TERMS]
+    if not read_prepared(&conv, rank, input_shape, weight, stride, padding, dilation, groups):
+        return None
+    if not read_algorithm(&conv, algorithm):
+        return None
+    fc_conv_terms(&conv, which, prepared, terms)
+    return [[terms[way][i] for i in range(FC_TERMS)] for way in range(FC_WAYS)]
+
+
+def force_way(name):
+    """Take that way of the direct algorithm wherever it fits, None for the cheapest; for
+    measurements. Not while anything runs."""
+    fc_conv_force_way({"panels": FC_PANELS, "planes": FC_PLANES, "apart": FC_APART,
+                       "channels": FC_CHANNELS, "dots": FC_DOTS, None: FC_WAYS}[name])
 
 
 def pack_winograd(int rank, weight, stride, padding, dilation, groups):

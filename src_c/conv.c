@@ -13,22 +13,7 @@ static void strides(const int64_t lengths[3], int64_t out[3])
     out[0] = lengths[1] * lengths[2];
 }
 
-/* Leave out the taps of an axis that meet nothing but padding: they stand at its ends. */
-static void trim(fc_axis *axis)
-{
-    int64_t inside, dead = 0;
-    while (axis->taps && (fc_axis_inside(axis, axis->taps - 1, &inside), !inside))
-        axis->taps--;
-    while (dead < axis->taps && (fc_axis_inside(axis, dead, &inside), !inside))
-        dead++;
-    axis->taps -= dead;
-    axis->offset += dead * axis->tap_step;
-    axis->weight += dead * axis->weight_step;
-}
-
-/* Share of the products that panels can leave out: those of a tap that reads nothing but padding
- * for so many pixels in order that whole panels of some 48 lie among them. */
-static double in_padding(const fc_job *job)
+double fc_job_in_padding(const fc_job *job)
 {
     double live = 1;
     int64_t pixels = 1;   /* that one step along the axis passes */
@@ -52,9 +37,8 @@ static int run(const fc_job *job)
         return fc_conv_channelwise(job, 1);
     if (fc_conv_toeplitz_fits(job))
         return fc_conv_toeplitz(job);
-    if (fc_conv_planes_pay(job))
-        return fc_conv_planes(job);
-    return fc_conv_panels(job);
+    const int way = fc_conv_way(job);
+    return way == FC_PANELS ? fc_conv_panels(job) : fc_conv_planes(job, way == FC_APART);
 }
 
 fc_job fc_job_forward(const fc_conv *conv, const void *x, const void *w, const void *bias, void *y,
@@ -87,13 +71,11 @@ int fc_conv_forward(const fc_conv *given, const void *x, const void *w, const vo
     const fc_conv conv = fc_conv_merge_axes(given);
     fc_job job = fc_job_forward(&conv, x, w, bias, y, threads);
     /* Leaving a tap out is the same as adding zeros only while the weights are finite. */
-    const double padding = in_padding(&job);
-    job.skip_pays = padding > 0.03;
-    job.live = job.skip_pays ? 1 - padding : 1;
+    job.skip_pays = fc_job_in_padding(&job) > FC_SKIP;
     job.skip_padding = job.skip_pays
         && job.kernels->finite(w, conv.out_channels * job.weight_row);
     for (int a = 0; job.skip_padding && a < 3; a++)
-        trim(&job.axis[a]);
+        fc_axis_trim(&job.axis[a]);
     return run(&job);
 }
 
@@ -104,9 +86,8 @@ static fc_job phase_job(const fc_job *base, const fc_conv *conv, const int64_t s
     const int64_t at[3] = {phase / s[2] / s[1], phase / s[2] % s[1], phase % s[2]};
     for (int a = 0; a < 3; a++)
         job.axis[a] = fc_axis_grad_input(conv, a, at[a]);
-    job.live = 1 - in_padding(&job);
     for (int a = 0; a < 3; a++)
-        trim(&job.axis[a]);
+        fc_axis_trim(&job.axis[a]);
     return job;
 }
 

@@ -22,7 +22,6 @@ typedef struct {
     int threads;
     int skip_pays;                      /* are taps that read nothing but zeros worth leaving out, */
     int skip_padding;                   /* and may they be? Says the geometry; say the weights. */
-    double live;                        /* share of the products that panels do not leave out */
     int64_t batch, groups, rows, channels;   /* rows and channels of one group */
     fc_axis axis[3];
 
@@ -70,11 +69,24 @@ static inline void fc_job_next_tap(const fc_job *job, int64_t r[3])
 fc_job fc_job_forward(const fc_conv *conv, const void *x, const void *w, const void *bias, void *y,
                       int threads);
 
+/* Share of the products that panels can leave out: those of a tap that reads nothing but padding
+ * for so many pixels in order that whole panels of some 48 lie among them. */
+double fc_job_in_padding(const fc_job *job);
+
 int fc_conv_panels(const fc_job *job);
 
-int fc_conv_planes(const fc_job *job);
-/* Estimated cycles an output lane and row, relative to fc_conv_panels: is planes the better way? */
-int fc_conv_planes_pay(const fc_job *job);
+/* apart: a plane for each tap of the last axis? */
+int fc_conv_planes(const fc_job *job, int apart);
+
+/* How it would go about a job: boxes of an image; for one box the products and the lanes of each,
+ * and its lines of outputs; for one box and channel the cells copied, and the rows and calls they
+ * come in. `joined` lines are written where they belong. */
+typedef struct {
+    int fits, depthwise, joined;
+    int64_t boxes, products, lanes, lines, cells, rows, copies;
+} fc_planes_shape;
+
+fc_planes_shape fc_conv_planes_shape(const fc_job *job, int apart);
 
 int fc_conv_toeplitz(const fc_job *job);
 int fc_conv_toeplitz_fits(const fc_job *job);

@@ -47,6 +47,18 @@ int64_t fc_axis_inside(const fc_axis *axis, int64_t r, int64_t *count)
     return first;
 }
 
+void fc_axis_trim(fc_axis *axis)
+{
+    int64_t inside, dead = 0;
+    while (axis->taps && (fc_axis_inside(axis, axis->taps - 1, &inside), !inside))
+        axis->taps--;
+    while (dead < axis->taps && (fc_axis_inside(axis, dead, &inside), !inside))
+        dead++;
+    axis->taps -= dead;
+    axis->offset += dead * axis->tap_step;
+    axis->weight += dead * axis->weight_step;
+}
+
 /* The kernel does not see this axis, and what is left of it is an axis worth merging with. */
 static int mergeable(const fc_conv *conv, int axis)
 {

@@ -41,6 +41,9 @@ fc_axis fc_axis_grad_input(const fc_conv *conv, int axis, int64_t phase);
 /* The first of the outputs whose tap r lies in the source, and, in *count, how many do. */
 int64_t fc_axis_inside(const fc_axis *axis, int64_t r, int64_t *count);
 
+/* Leave out the taps that meet nothing but padding: they stand at the axis' ends. */
+void fc_axis_trim(fc_axis *axis);
+
 /* Make the axes as few and as long as they go: an axis that the kernel does not see (kernel 1,
  * stride 1, no padding) merges with its left neighbour if that has stride 1. A 1x1 convolution
  * becomes one long line. The result describes the same arrays. */

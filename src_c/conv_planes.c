@@ -13,7 +13,6 @@
  *
  * Work is divided over (image, group, box).
  */
-#include <math.h>
 #include <string.h>
 
 #include "arena.h"
@@ -22,7 +21,7 @@
 
 /* Planes of a box stay in half of a Zen 4's L2, the tile of outputs in an eighth; a box is not
  * cut below NARROW lanes. Constants, so that the choice of a way is the same on every ISA. */
-enum { PLANES_BYTES = 384 << 10, TILE_BYTES = 128 << 10, NARROW = 384, L2_BYTES = 900 << 10 };
+enum { PLANES_BYTES = 384 << 10, TILE_BYTES = 128 << 10, NARROW = 384 };
 
 /* Along one axis: tap r reads phase slot r % slots, `ahead(r)` cells of that phase further on. */
 typedef struct { int64_t box, boxes, slots, reach; } extent;
@@ -281,19 +280,6 @@ static void choose_boxes(plan *p, int threads)
     }
 }
 
-static double products(const fc_job *job)
-{
-    return 3.0 * job->axis[0].taps * job->axis[1].taps * job->axis[2].taps * job->channels * job->rows;
-}
-
-/* Cycles of a Zen 4 core to read a group's weights once, where they do not fit its L2 beside
- * `bytes` of pixels: per cache line of floats `each`. */
-static double weights(const fc_job *job, double bytes, double each)
-{
-    const double count = products(job) / 3;
-    return count * job->size + bytes > L2_BYTES ? count / 16 * each : 0;
-}
-
 /* Lanes of one product. */
 static int64_t lanes_of(const plan *p)
 {
@@ -301,37 +287,6 @@ static int64_t lanes_of(const plan *p)
     const int64_t line = p->e[2].reach, fit = TILE_BYTES / (job->rows * line * job->size);
     const int64_t lines = lines_join(p) ? p->e[1].box : fc_least(fc_most(fit, 1), p->e[1].box);
     return (lines - 1) * line + p->e[2].box;
-}
-
-/* Cycles for 48 pixels (floats; doubles take twice as long), measured: a row of a plane (apart, its
- * ends cleared, 18) or of the tile costs 12, a row written where it belongs 3; products run at 3 a row and tap, also those of
- * garbage and of lanes that fill up half a vector. A line of weights takes 8. */
-static double cost(const plan *p)
-{
-    const fc_job *job = p->job;
-    const double outputs = (double)p->e[0].box * p->e[1].box * p->e[2].box;
-    const double bytes = (double)job->channels * p->planes * job->size;
-    const int64_t lanes = lanes_of(p), half = 32 / job->size;
-    if (bytes > 2 * PLANES_BYTES)
-        return INFINITY;
-    return products(job) * fc_round_up(lanes, half) / lanes * p->e[2].reach / p->e[2].box
-        + weights(job, bytes, 8) * 48 / lanes
-        + (p->apart ? 18 : 12) * job->channels * (double)p->planes / outputs
-        + (lines_join(p) ? 3 : 12) * job->rows;
-}
-
-/* The better of the two kinds of planes; returns its cost. The choice does not know of threads. */
-static double choose_planes(plan *p, int threads)
-{
-    plan apart = *p;
-    apart.apart = 1;
-    choose_boxes(p, 1);
-    choose_boxes(&apart, 1);
-    if (p->job->axis[2].taps > 1 && !depthwise_fits(p->job) && cost(&apart) < cost(p))
-        *p = apart;
-    const double best = cost(p);
-    choose_boxes(p, threads);
-    return best;
 }
 
 /* An entry is one tap and `near` channels, so that the weights of a tile's rows for all taps stay
@@ -360,9 +315,9 @@ static void list_entries(const plan *p, int64_t taps, int64_t *a, int64_t *b)
     }
 }
 
-int fc_conv_planes(const fc_job *job)
+int fc_conv_planes(const fc_job *job, int apart)
 {
-    plan p = {.job = job};
+    plan p = {.job = job, .apart = apart};
     const int64_t taps = job->axis[0].taps * job->axis[1].taps * job->axis[2].taps;
     const double flops = 2.0 * job->batch * job->groups * job->rows * job->channels * taps
         * job->axis[0].outputs * job->axis[1].outputs * job->axis[2].outputs;
@@ -370,7 +325,7 @@ int fc_conv_planes(const fc_job *job)
         return FC_OK;
     /* Copying counts too: a plane costs as much as some 16 products. */
     const int team = fc_team_size(fc_useful_threads(job->threads, flops * (1 + 16.0 / (taps * job->rows))));
-    choose_planes(&p, team);
+    choose_boxes(&p, team);
     p.near = near_channels(job, taps);
     p.entries = taps * (job->channels / p.near);
     p.chunk = (lanes_of(&p) - p.e[2].box) / p.e[2].reach + 1;
@@ -392,17 +347,19 @@ int fc_conv_planes(const fc_job *job)
     return FC_OK;
 }
 
-/* A panel row costs 15 cycles to gather (26 with a stride), and a tap 150 to begin. A line of
- * weights takes 2, where all are read as they lie, or 4. */
-int fc_conv_planes_pay(const fc_job *job)
+fc_planes_shape fc_conv_planes_shape(const fc_job *job, int apart)
 {
-    const fc_axis *x = &job->axis[2];
-    const double taps = (double)job->axis[0].taps * job->axis[1].taps * x->taps;
-    if (!taps || !job->channels)
-        return 0;
-    plan p = {.job = job};
-    const double gather = taps * ((x->step == 1 ? 15 : 26) * job->channels + 150);
-    const double panels = 3 * job->rows + job->live * (gather + products(job))
-        + weights(job, 48.0 * taps * job->channels * job->size, job->skip_pays ? 4 : 2);
-    return choose_planes(&p, 1) < panels;
+    plan p = {.job = job, .apart = apart};
+    choose_boxes(&p, 1);
+    const int64_t slots = p.e[0].slots * p.e[1].slots * p.e[2].slots, lanes = lanes_of(&p);
+    const int64_t chunk = (lanes - p.e[2].box) / p.e[2].reach + 1;
+    return (fc_planes_shape){
+        .fits = job->channels * p.planes * job->size <= 2 * PLANES_BYTES
+            && !(apart && (job->axis[2].taps < 2 || depthwise_fits(job))),
+        .depthwise = depthwise_fits(job), .joined = lines_join(&p),
+        .boxes = p.e[0].boxes * p.e[1].boxes * p.e[2].boxes,
+        .products = p.e[0].box * fc_parts(p.e[1].box, chunk), .lanes = lanes,
+        .lines = p.e[0].box * p.e[1].box,
+        .cells = p.planes, .rows = slots * p.e[0].reach * p.e[1].reach, .copies = slots * p.e[0].reach,
+    };
 }

@@ -485,8 +485,8 @@ int fc_weight_rows(const fc_conv *conv, const void *dy, const void *x, void *dw,
     return FC_OK;
 }
 
-/* Cycles of Zen 4 for one image, lanes over channels: products, and x turned. */
-static double channels_cost(const job *j)
+/* Multiply-adds of one image; where the rows do not fill a tile, as many as its time allows. */
+static double products(const job *j)
 {
     static const double few[4] = {0, 2, 2.4, 3.6};   /* of a row, where there are fewer than four */
     const int64_t left = j->fg % 8, lanes = j->cut.merged ? j->cg * j->conv.kernel[2] : j->cg;
@@ -501,7 +501,31 @@ static double channels_cost(const job *j)
         }
         terms *= a == 2 && j->cut.merged ? j->conv.out[2] : met;
     }
-    return j->conv.groups * (rows * vectors(j, lanes) * terms + 0.3 * j->cg * j->cells);
+    return j->conv.groups * (rows * vectors(j, lanes) * terms);
+}
+
+/* Cycles of Zen 4 for one image: products, and x turned. */
+static double channels_cost(const job *j)
+{
+    return products(j) + 0.3 * (double)(j->conv.groups * j->cg * j->cells);
+}
+
+fc_weight_channels_shape fc_weight_channels_count(const fc_conv *conv)
+{
+    job j = new_job(conv, NULL, NULL, NULL);
+    plan_channels(&j, 1);
+    const double batch = (double)conv->batch, groups = (double)conv->groups;
+    const double images = (double)fc_least(j.cut.images, conv->batch);
+    const double in_row = j.cut.merged ? (double)conv->kernel[2] : 1, taps = (double)j.taps / in_row;
+    const double strips = groups * (double)j.strips;
+    const double blocks = (double)j.blocks * (double)fc_parts(j.fg, j.block_rows);
+    return (fc_weight_channels_shape){
+        .products = batch * products(&j),
+        .turned = strips * images * (double)(j.cg * turned_cells(&j, j.cut.span)),
+        .updates = strips * (double)j.fg * taps * (double)vectors(&j, (int64_t)in_row * j.cg),
+        .calls = strips * blocks * taps,
+        .lines = groups * batch * blocks * taps * (double)(conv->out[0] * conv->out[1]),
+    };
 }
 
 int fc_conv_grad_weight(const fc_conv *conv, const void *dy, const void *x, void *dw, int threads)
@@ -517,15 +541,14 @@ int fc_conv_grad_weight(const fc_conv *conv, const void *dy, const void *x, void
     }
     threads = fc_team_size(fc_useful_threads(threads, 2 * terms * j.conv.batch));
     plan_channels(&j, threads);
-    if (terms > SMALL_WORK) {
+    if (terms > SMALL_WORK && j.cg == 1) {
         const fc_job channelwise = fc_job_forward(&merged, x, dw, 0, (void *)dy, threads);
         const double by_lanes = fc_channelwise_weight_cost(&channelwise);
-        const double by_dots = fc_weight_dots_cost(&merged), cost = channels_cost(&j);
-        if (by_lanes < by_dots && by_lanes < cost)
+        if (by_lanes < fc_weight_dots_cost(&merged) && by_lanes < channels_cost(&j))
             return fc_channelwise_weight_grad(&channelwise);
-        if (by_dots < cost)
-            return fc_weight_dots(&merged, dy, x, dw, threads);
     }
+    if (fc_conv_dots_pay(&merged))
+        return fc_weight_dots(&merged, dy, x, dw, threads);
     j.scratch = fc_arena_take(j.shared_bytes + threads * j.own_bytes);
     if (!j.scratch)
         return FC_NO_MEMORY;

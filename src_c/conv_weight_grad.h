@@ -10,7 +10,15 @@
 
 #include "conv_plan.h"
 
-/* Multiply-adds of 64 bytes of lanes that lanes over outputs take for one image. */
+/* What lanes over channels would do for the whole batch: multiply-adds of 64 bytes of lanes, cells
+ * turned, vectors of dw added to, products called for, and the lines of outputs that these are
+ * given. */
+typedef struct { double products, turned, updates, calls, lines; } fc_weight_channels_shape;
+
+fc_weight_channels_shape fc_weight_channels_count(const fc_conv *conv);
+
+/* Multiply-adds of 64 bytes of lanes that lanes over outputs take for one image; infinite where
+ * they would need too much scratch. */
 double fc_weight_dots_cost(const fc_conv *conv);
 
 int fc_weight_dots(const fc_conv *conv, const void *dy, const void *x, void *dw, int threads);
