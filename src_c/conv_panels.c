@@ -10,7 +10,7 @@
  * An entry is one tap and some channels, few enough that the weights of a tile's rows for all
  * taps stay in L1: a cache line of weights holds several taps.
  *
- * Work is divided over (group, panel, block of rows) counted on: no sum is ever divided.
+ * Units of work are (group, panel, block of rows) counted on: no sum is ever divided.
  */
 #include "arena.h"
 #include "conv_job.h"
@@ -27,6 +27,10 @@ enum { BLOCK_BYTES = 9216, LANES = 48, MAX_WIDTH = 64,   /* width + one vector, 
  * 256 channels of a 3x3 kernel (74 KB) the same product ran at 93 in place of 107 GF/s. */
 enum { NEAR = 288 };
 
+/* Blocks of rows worth gathering a panel for: gathering costs a row of the panel what 5 rows of
+ * outputs do. */
+enum { FEWEST_BLOCKS = 8 };
+
 typedef struct { int64_t image, at[3], lane, length; } run;
 
 typedef struct {
@@ -39,6 +43,7 @@ typedef struct {
     int64_t panel_bytes, stride;         /* of a member's panel, of all its scratch */
     const int64_t *rows;                 /* (rows) weight offset of each */
     char *scratch;
+    fc_units units;
 } plan;
 
 /* A member's scratch, laid out behind one another. */
@@ -214,27 +219,27 @@ static void compute(const plan *p, member *m, int64_t group, int64_t row, int64_
 
 static void body(void *context, int index, int team)
 {
-    const plan *p = context;
+    plan *p = context;
     const fc_job *job = p->job;
     char *scratch = p->scratch + index * p->stride;
     member m = {.a_tap = (int64_t *)scratch, .b_tap = (int64_t *)scratch + p->entries};
     m.panel = scratch + fc_round_up(2 * p->entries * (int64_t)sizeof(int64_t), 64);
     m.tile = m.panel + p->panel_bytes;
     int64_t at, end;
-    fc_share(job->groups * p->panels * p->row_blocks, index, team, &at, &end);
-    while (at < end) {
-        const int64_t unit = at / p->row_blocks, first = at % p->row_blocks;
-        const int64_t blocks = p->row_blocks - first < end - at ? p->row_blocks - first : end - at;
-        const int64_t row = first * job->kernels->rows;
-        const int64_t rows = blocks * job->kernels->rows;
-        const int64_t panel = unit % p->panels;
-        m.first_pixel = panel * p->width;
-        m.lanes = panel == p->panels - 1 ? p->pixels - m.first_pixel : p->width;
-        m.row_lanes = fc_round_up(m.lanes, job->kernels->lanes);
-        cut_runs(p, &m);
-        compute(p, &m, unit / p->panels, row, rows < job->rows - row ? rows : job->rows - row);
-        at += blocks;
-    }
+    fc_pieces pieces = {.heap = &p->units, .count = job->groups * p->panels * p->row_blocks,
+                        .group = p->row_blocks, .least = FEWEST_BLOCKS, .member = index, .team = team};
+    while (fc_next_piece(&pieces, &at, &end))
+        for (int64_t blocks; at < end; at += blocks) {
+            const int64_t unit = at / p->row_blocks, first = at % p->row_blocks;
+            blocks = fc_least(p->row_blocks - first, end - at);
+            const int64_t row = first * job->kernels->rows, rows = blocks * job->kernels->rows;
+            const int64_t panel = unit % p->panels;
+            m.first_pixel = panel * p->width;
+            m.lanes = panel == p->panels - 1 ? p->pixels - m.first_pixel : p->width;
+            m.row_lanes = fc_round_up(m.lanes, job->kernels->lanes);
+            cut_runs(p, &m);
+            compute(p, &m, unit / p->panels, row, fc_least(rows, job->rows - row));
+        }
 }
 
 /* Entries and products as equal as they come. Shapes alone decide: the sums of several products

@@ -11,7 +11,7 @@
  * Or there is a plane for each tap of the last axis ("apart"): more to copy, but lines are as long
  * as those of the output, without garbage, and are written where they belong.
  *
- * Work is divided over (image, group, box).
+ * A unit of work is one (image, group, box) and, where these are few, a part of the rows.
  */
 #include <string.h>
 
@@ -32,15 +32,17 @@ typedef struct {
     extent e[3];
     int64_t plane, planes;      /* elements of one slot's plane, of one channel's */
     int64_t near, entries;      /* channels of one entry of the product, and how many entries */
-    int64_t chunk;              /* rows (axis 1) computed at a time */
+    int64_t chunk;              /* lines (axis 1) computed at a time */
+    int64_t parts, part_rows;   /* parts of the rows (of the job, as everywhere), and of one */
     int64_t tile_row;           /* lanes of a row of the tile */
     int64_t stride;             /* bytes of scratch a member */
     const int64_t *rows, *taps_a, *taps_b;
     const int64_t *taps_x;      /* of the last axis alone, where depthwise_fits */
     char *scratch;
+    fc_units units;
 } plan;
 
-typedef struct { int64_t image, group, begin[3], count[3]; } box;
+typedef struct { int64_t image, group, begin[3], count[3], row, rows; } box;
 
 /* Distance in cells of tap r from the first cell that any tap of output 0 reads. tap_step is
  * negative only where step is 1. */
@@ -146,29 +148,29 @@ static int lines_join(const plan *p)
         && p->job->out_axis[1] == axis[2].outputs;
 }
 
-/* Outputs [begin[0] + z, begin[1] + y .. + many) of the box, all rows of the group. */
+/* Outputs [begin[0] + z, begin[1] + y .. + many) of the box, the unit's rows of the group. */
 static void compute(const plan *p, const box *b, const char *planes, char *tile, int64_t z,
                     int64_t y, int64_t many)
 {
     const fc_job *job = p->job;
     const int64_t width = p->e[2].reach;
-    int64_t to = (b->image * job->groups + b->group) * job->rows * job->out_row;
+    int64_t to = ((b->image * job->groups + b->group) * job->rows + b->row) * job->out_row;
     const int64_t at[3] = {b->begin[0] + z, b->begin[1] + y, b->begin[2]};
     for (int a = 0; a < 3; a++)
         to += (job->axis[a].place + at[a] * job->axis[a].place_step) * job->out_axis[a];
     const int direct = (many == 1 && job->axis[2].place_step == 1) || lines_join(p);
     const fc_gemm g = {
-        .m = job->rows, .n = (many - 1) * width + b->count[2],
+        .m = b->rows, .n = (many - 1) * width + b->count[2],
         .taps = p->entries, .k = p->near,
         .a = job->weight + b->group * job->weight_group * job->size,
-        .a_row = p->rows, .a_tap = p->taps_a, .a_step = job->weight_channel,
+        .a_row = p->rows + b->row, .a_tap = p->taps_a, .a_step = job->weight_channel,
         .b = planes + (z * p->e[1].reach + y) * width * job->size,
         .b_tap = p->taps_b, .b_step = p->planes,
         .c = direct ? job->out + to * job->size : tile, .c_row = direct ? job->out_row : p->tile_row,
-        .bias = job->bias ? job->bias + b->group * job->rows * job->size : 0,
+        .bias = job->bias ? job->bias + (b->group * job->rows + b->row) * job->size : 0,
     };
     job->kernels->gemm(&g);
-    for (int64_t i = 0; !direct && i < job->rows; i++)
+    for (int64_t i = 0; !direct && i < b->rows; i++)
         job->kernels->copy_rows(&(fc_copy){
             .from = tile + i * p->tile_row * job->size, .from_row = width, .from_step = 1,
             .to = job->out + (to + i * job->out_row) * job->size,
@@ -219,31 +221,44 @@ static void depthwise(const plan *p, const box *b, const char *planes, int64_t z
         });
 }
 
+/* Box number `item`, counted on over images and groups. */
+static box nth_box(const plan *p, int64_t item)
+{
+    const int64_t boxes = p->e[0].boxes * p->e[1].boxes * p->e[2].boxes;
+    box b = {.image = item / boxes / p->job->groups, .group = item / boxes % p->job->groups};
+    int64_t rest = item % boxes;
+    for (int a = 2; a >= 0; a--) {
+        b.begin[a] = rest % p->e[a].boxes * p->e[a].box;
+        rest /= p->e[a].boxes;
+        b.count[a] = fc_least(p->job->axis[a].outputs - b.begin[a], p->e[a].box);
+    }
+    return b;
+}
+
 static void body(void *context, int index, int team)
 {
-    const plan *p = context;
+    plan *p = context;
     const fc_job *job = p->job;
     char *planes = p->scratch + index * p->stride;
     char *tile = planes + fc_round_up((job->channels * p->planes + 64) * job->size, 64);
-    const int64_t boxes = p->e[0].boxes * p->e[1].boxes * p->e[2].boxes;
-    int64_t item, end;
-    fc_share(job->batch * job->groups * boxes, index, team, &item, &end);
-    for (; item < end; item++) {
-        box b = {.image = item / boxes / job->groups, .group = item / boxes % job->groups};
-        int64_t rest = item % boxes;
-        for (int a = 2; a >= 0; a--) {
-            b.begin[a] = rest % p->e[a].boxes * p->e[a].box;
-            rest /= p->e[a].boxes;
-            const int64_t left = job->axis[a].outputs - b.begin[a];
-            b.count[a] = left < p->e[a].box ? left : p->e[a].box;
+    const int64_t items = job->batch * job->groups * p->e[0].boxes * p->e[1].boxes * p->e[2].boxes;
+    int64_t at, end, filled = -1;
+    fc_pieces pieces = {.heap = &p->units, .count = items * p->parts, .group = p->parts, .least = 1,
+                        .member = index, .team = team};
+    while (fc_next_piece(&pieces, &at, &end))
+        for (; at < end; at++) {
+            box b = nth_box(p, at / p->parts);
+            b.row = at % p->parts * p->part_rows;
+            b.rows = fc_least(p->part_rows, job->rows - b.row);
+            if (filled != at / p->parts)
+                fill(p, &b, planes);
+            filled = at / p->parts;
+            for (int64_t z = 0; p->taps_x && z < b.count[0]; z++)
+                depthwise(p, &b, planes, z);
+            for (int64_t z = 0; !p->taps_x && z < b.count[0]; z++)
+                for (int64_t y = 0; y < b.count[1]; y += p->chunk)
+                    compute(p, &b, planes, tile, z, y, fc_least(b.count[1] - y, p->chunk));
         }
-        fill(p, &b, planes);
-        for (int64_t z = 0; p->taps_x && z < b.count[0]; z++)
-            depthwise(p, &b, planes, z);
-        for (int64_t z = 0; !p->taps_x && z < b.count[0]; z++)
-            for (int64_t y = 0; y < b.count[1]; y += p->chunk)
-                compute(p, &b, planes, tile, z, y, b.count[1] - y < p->chunk ? b.count[1] - y : p->chunk);
-    }
 }
 
 static void set_box(plan *p, int a, int64_t box)
@@ -259,7 +274,7 @@ static void set_box(plan *p, int a, int64_t box)
 }
 
 /* Halve the box, outer axes first, until its planes and one row of its tile fit, and until there
- * is a box for every thread. */
+ * are two boxes a thread (four cost 64 x 56 x 56 up to a tenth: shorter lines of lanes). */
 static void choose_boxes(plan *p, int threads)
 {
     const fc_job *job = p->job;
@@ -267,7 +282,8 @@ static void choose_boxes(plan *p, int threads)
         set_box(p, a, job->axis[a].outputs);
     for (;;) {
         const int64_t items = job->batch * job->groups * p->e[0].boxes * p->e[1].boxes * p->e[2].boxes;
-        const int large = job->channels * p->planes * job->size > PLANES_BYTES || items < threads
+        const int large = job->channels * p->planes * job->size > PLANES_BYTES
+            || (threads > 1 && items < 2 * threads)
             || (!lines_join(p) && job->rows * p->e[2].reach * job->size > 4 * TILE_BYTES);
         if (large && p->e[0].box > 1)
             set_box(p, 0, (p->e[0].box + 1) / 2);
@@ -315,6 +331,18 @@ static void list_entries(const plan *p, int64_t taps, int64_t *a, int64_t *b)
     }
 }
 
+/* Where there are few boxes each is for several threads, which all fill it: 64 rows at least. */
+static void cut_rows(plan *p, int threads)
+{
+    const fc_job *job = p->job;
+    const int64_t items = job->batch * job->groups * p->e[0].boxes * p->e[1].boxes * p->e[2].boxes;
+    p->parts = 1;
+    if (threads > 1 && items < 4 * threads)
+        p->parts = fc_least(fc_parts(8 * threads, items), fc_most(job->rows / 64, 1));
+    p->part_rows = fc_round_up(fc_parts(job->rows, p->parts), 8);
+    p->parts = fc_parts(job->rows, p->part_rows);
+}
+
 int fc_conv_planes(const fc_job *job, int apart)
 {
     plan p = {.job = job, .apart = apart};
@@ -326,6 +354,7 @@ int fc_conv_planes(const fc_job *job, int apart)
     /* Copying counts too: a plane costs as much as some 16 products. */
     const int team = fc_team_size(fc_useful_threads(job->threads, flops * (1 + 16.0 / (taps * job->rows))));
     choose_boxes(&p, team);
+    cut_rows(&p, team);
     p.near = near_channels(job, taps);
     p.entries = taps * (job->channels / p.near);
     p.chunk = (lanes_of(&p) - p.e[2].box) / p.e[2].reach + 1;

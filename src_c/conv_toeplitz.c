@@ -10,7 +10,7 @@
  * the plain sum. A cell that is not finite would reach its neighbours through them: strips
  * that hold one take the plain sum itself.
  *
- * Work is divided over (image, group, line, strip of outputs).
+ * A unit of work is one (image, group, line, strip of outputs).
  */
 #include <string.h>
 
@@ -28,6 +28,7 @@ typedef struct {
     int64_t strips, taps, line_size, kernel_size, stride;
     const int64_t *rows;   /* (most rows of a strip) offset of each in the line */
     char *scratch;
+    fc_units units;
 } plan;
 
 int fc_conv_toeplitz_fits(const fc_job *job)
@@ -155,12 +156,12 @@ static void compute(const plan *p, int64_t image, int64_t group, const int64_t a
 
 static void body(void *context, int index, int team)
 {
-    const plan *p = context;
+    (void)team;
+    plan *p = context;
     const fc_job *job = p->job;
     const int64_t ys = job->axis[1].outputs, lines = job->axis[0].outputs * ys;
-    int64_t item, end;
-    fc_share(job->batch * job->groups * lines * p->strips, index, team, &item, &end);
-    for (; item < end; item++) {
+    const int64_t all = job->batch * job->groups * lines * p->strips;
+    for (int64_t item; (item = fc_take(&p->units, 1)) < all;) {
         const int64_t line = item / p->strips % lines, pair = item / p->strips / lines;
         const int64_t at[2] = {line / ys, line % ys};
         compute(p, pair / job->groups, pair % job->groups, at, item % p->strips * STRIP,

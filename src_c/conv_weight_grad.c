@@ -29,7 +29,7 @@ enum {
     STRIP_BYTES = 448 << 10,  /* of turned x: half of a 1 MB second-level cache */
     STRIP_OUTPUTS = 4096,     /* terms in one chain of additions: bounds the rounding error */
     STRIP_ROWS = 1024,        /* rows of outputs: bounds the offset tables (16 KB) */
-    FEWEST_CHANNELS = 64,     /* narrower blocks read dy too often */
+    FEWEST_BYTES = 256,       /* of channels: narrower blocks read dy too often */
     BLOCK_BYTES = 256 << 10,  /* of rows of dw, worked on until they are finished */
     BLOCK_ROWS = 64,          /* of these, at most */
     TURN_CELLS = 256,         /* of a row of x, turned by one thread */
@@ -55,10 +55,11 @@ typedef struct {
     int64_t blocks, strips;                 /* blocks of channels; strips of each */
     int64_t block_rows;                     /* rows of dw worked on together */
     int apart;                              /* are sums kept outside dw until they are complete? */
-    int by_group;                           /* does each thread have groups of its own? */
+    int by_group, by_block;                 /* does each thread have groups of its own, or blocks of one? */
     char *scratch;                          /* two turned strips, then each member's own */
     int64_t strip_bytes, shared_bytes, own_bytes;
     fc_barrier barrier;
+    fc_units units;
 } job;
 
 typedef struct {
@@ -89,12 +90,13 @@ static int64_t turned_cells(const job *j, const int64_t span[3])
 /* Vectors of 64 bytes that hold n lanes. */
 static int64_t vectors(const job *j, int64_t n) { return fc_parts(n * (int64_t)j->size, 64); }
 
-/* One product for all taps of a row multiplies with padding, but may fill its lanes better. */
+/* One product for all taps of a row multiplies with padding, but may fill its lanes better. The
+ * padding is then part of a turned row, which is not to be much longer for it. */
 static int worth_merging(const job *j)
 {
     const fc_axis *x = &j->axis[2];
     int64_t apart = 0;
-    if (x->tap_step != 1 || x->taps == 1)
+    if (x->tap_step != 1 || x->taps == 1 || (x->outputs - 1) * x->step > x->cells + x->taps)
         return 0;
     for (int64_t r = 0; r < x->taps; r++) {
         int64_t inside;
@@ -117,10 +119,10 @@ static void choose_cut(job *j)
     cut *c = &j->cut;
     *c = (cut){.images = 1, .channels = j->cg, .merged = worth_merging(j)};
     memcpy(c->span, j->conv.out, sizeof c->span);
-    const int64_t cells = turned_cells(j, c->span);
+    const int64_t cells = turned_cells(j, c->span), fewest = FEWEST_BYTES / (int64_t)j->size;
     if (!c->merged)
-        while (cells * c->channels * (int64_t)j->size > STRIP_BYTES && c->channels > FEWEST_CHANNELS)
-            c->channels = fc_most(FEWEST_CHANNELS, (c->channels + 31) / 32 * 16);
+        while (cells * c->channels * (int64_t)j->size > STRIP_BYTES && c->channels > fewest)
+            c->channels = fc_most(fewest, (c->channels + 31) / 32 * 16);
     int whole = 1;
     for (int a = 0; a < 3; a++)
         while (c->span[a] > (a == 2 ? 64 : 1) && too_large(j)) {
@@ -417,20 +419,49 @@ static void work_on_group(job *j, int64_t g, int64_t f, int64_t f_end, int membe
     }
 }
 
+/* Block of channels b of group g of a 1x1 kernel, whose sums stand in dw as they are. */
+static void work_on_block(job *j, int64_t g, int64_t b, char *turned)
+{
+    for (int64_t q = 0; q < j->strips; q++) {
+        strip s = nth_strip(j, b, q);
+        s.turned = turned;
+        turn_strip(j, &s, g, 0, 1);
+        for (int64_t f = g * j->fg; f < (g + 1) * j->fg; f += j->block_rows)
+            add_strip(j, &s, f, fc_least(j->block_rows, (g + 1) * j->fg - f), 0, 1,
+                      j->dw + f * j->cg * (int64_t)j->size);
+    }
+}
+
 static void by_channels(void *context, int member, int team)
 {
     job *j = context;
     const int64_t groups = j->conv.groups;
     char *own = j->scratch + j->shared_bytes + member * j->own_bytes;
-    int64_t begin = 0, end = groups;
-    if (!j->by_group) {
-        for (int64_t g = 0; g < groups; g++)
-            work_on_group(j, g, g * j->fg, (g + 1) * j->fg, member, team, j->scratch, own);
-        return;
+    char *turned = own + j->own_bytes - j->strip_bytes;   /* where it has one of its own */
+    for (int64_t g; j->by_group && (g = fc_take(&j->units, 1)) < groups;)
+        work_on_group(j, g, g * j->fg, (g + 1) * j->fg, 0, 1, turned, own);
+    for (int64_t u; j->by_block && (u = fc_take(&j->units, 1)) < groups * j->blocks;)
+        work_on_block(j, u / j->blocks, u % j->blocks, turned);
+    for (int64_t g = 0; !j->by_group && !j->by_block && g < groups; g++)
+        work_on_group(j, g, g * j->fg, (g + 1) * j->fg, member, team, j->scratch, own);
+    if (j->by_block && j->padded) {
+        int64_t f, f_end;
+        fc_barrier_wait(&j->barrier, team);
+        fc_share(j->conv.out_channels, member, team, &f, &f_end);
+        finish(j, f, f_end - f, j->dw + f * j->cg * (int64_t)j->size, own);
     }
-    fc_share(groups, member, team, &begin, &end);
-    for (int64_t g = begin; g < end; g++)
-        work_on_group(j, g, g * j->fg, (g + 1) * j->fg, 0, 1, own, own + j->strip_bytes);
+}
+
+/* Blocks of channels narrow enough that each of `threads` gets two: then none waits for another,
+ * and none reads what another has turned. 0 where that makes them too narrow. */
+static int cut_blocks(job *j, int threads)
+{
+    const int64_t blocks = fc_round_up(fc_most(fc_parts(j->cg, j->cut.channels), 2 * threads), threads);
+    const int64_t channels = fc_round_up(fc_parts(j->cg, blocks), 64 / (int64_t)j->size);
+    if (threads == 1 || j->by_group || j->taps > 1 || channels * (int64_t)j->size < FEWEST_BYTES)
+        return 0;
+    j->cut.channels = channels;
+    return 1;
 }
 
 /* How the work of by_channels is cut, and how much scratch it takes. */
@@ -438,6 +469,8 @@ static void plan_channels(job *j, int threads)
 {
     const int64_t groups = j->conv.groups, row_bytes = j->taps * j->cg * (int64_t)j->size;
     choose_cut(j);
+    j->by_group = threads > 1 && groups > 1 && (groups % threads == 0 || groups > 4 * threads);
+    j->by_block = cut_blocks(j, threads);
     j->blocks = fc_parts(j->cg, j->cut.channels);
     j->strips = fc_parts(j->conv.batch, j->cut.images);
     for (int a = 0; a < 3; a++)
@@ -446,14 +479,14 @@ static void plan_channels(job *j, int threads)
     j->block_rows = fc_least(j->block_rows, j->fg);
     j->apart = j->blocks * j->strips == 1 && j->taps > 1 && j->cg > 1
         && j->block_rows * row_bytes <= 4 * BLOCK_BYTES;
-    j->by_group = threads > 1 && groups > 1 && (groups % threads == 0 || groups > 4 * threads);
 
     const int64_t images = fc_least(j->cut.images, j->conv.batch);
     const int64_t elements = images * turned_cells(j, j->cut.span) * j->cut.channels;
     j->strip_bytes = fc_parts(elements * (int64_t)j->size, 64) * 64 + 64;   /* gemm reads whole vectors */
-    j->shared_bytes = j->by_group ? 0 : (threads > 1 ? 2 : 1) * j->strip_bytes;
+    const int alone = j->by_group || j->by_block;   /* with a turned strip of its own */
+    j->shared_bytes = alone ? 0 : (threads > 1 ? 2 : 1) * j->strip_bytes;
     j->own_bytes = fc_parts((j->apart ? j->block_rows : 1) * row_bytes, 64) * 64
-        + (j->by_group ? j->strip_bytes : 0);
+        + (alone ? j->strip_bytes : 0);
 }
 
 static job new_job(const fc_conv *conv, const void *dy, const void *x, void *dw)

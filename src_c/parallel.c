@@ -93,6 +93,47 @@ static void spin(int *spins)
     *spins += *spins <= 1000;
 }
 
+/* Where the part of a member's share that is left to the heap begins; *end is the share's own. */
+static int64_t left_of(const fc_pieces *pieces, int member, int64_t *begin, int64_t *end)
+{
+    fc_share(pieces->count, member, pieces->team, begin, end);
+    const int64_t own = *end - (*end - *begin + 3) / 4, whole = own - own % pieces->group;
+    return pieces->team == 1 ? *end : whole > *begin ? whole : own;
+}
+
+int fc_next_piece(fc_pieces *pieces, int64_t *begin, int64_t *end)
+{
+    if (!pieces->begun) {
+        pieces->begun = 1;
+        *end = left_of(pieces, pieces->member, begin, end);
+        if (*begin < *end)
+            return 1;
+    }
+    int64_t at = __atomic_load_n(&pieces->heap->next, __ATOMIC_RELAXED), next;
+    do {
+        int64_t left = -at;   /* units in the heap behind the one at `at` */
+        *begin = -1;
+        for (int m = 0; m < pieces->team; m++) {
+            int64_t share, share_end, from = left_of(pieces, m, &share, &share_end);
+            const int64_t before = left;
+            left += share_end - from;
+            if (*begin < 0 && left > 0) {
+                *begin = from - before;
+                *end = share_end;
+            }
+        }
+        if (*begin < 0)
+            return 0;
+        const int64_t size = left / (2 * pieces->team) > pieces->least ? left / (2 * pieces->team) : pieces->least;
+        if (*end - *begin > size) {
+            const int64_t group = pieces->group, whole = (*begin + size) / group * group;
+            *end = whole > *begin ? whole : *begin + size;
+        }
+        next = at + *end - *begin;
+    } while (!__atomic_compare_exchange_n(&pieces->heap->next, &at, next, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+    return 1;
+}
+
 void fc_barrier_wait(fc_barrier *barrier, int team)
 {
     int epoch = __atomic_load_n(&barrier->epoch, __ATOMIC_ACQUIRE);

@@ -1,8 +1,8 @@
-/* Threads: a team, its static shares, a barrier, and tasks. The only door to OpenMP.
+/* Threads: a team, shares, units and tasks of its work, and a barrier. The only door to OpenMP.
  *
  * A driver writes its work as body(context, member, team). Work is divided by fc_share, taken in
- * units (fc_take) or, where these need each other's results, run as tasks (fc_run_tasks); no
- * result may depend on `team` or on who computed it.
+ * units (fc_take, fc_next_piece) or, where these need each other's results, run as tasks
+ * (fc_run_tasks); no result may depend on `team` or on who computed it.
  */
 #ifndef FC_PARALLEL_H
 #define FC_PARALLEL_H
@@ -39,6 +39,19 @@ static inline int64_t fc_take(fc_units *units, int64_t count)
 {
     return __atomic_fetch_add(&units->next, count, __ATOMIC_RELAXED);
 }
+
+/* Units of 0 .. count for one member: first three quarters of its share, which it finds in its cache
+ * if it had them in the call before, then pieces of what the members' shares have left, from a
+ * common heap. Groups of neighbouring units stay together; a piece of less than a group has at
+ * least `least` units. */
+typedef struct {
+    fc_units *heap;
+    int64_t count, group, least;
+    int member, team, begun;
+} fc_pieces;
+
+/* The next piece [*begin, *end); 0 when there is none. */
+int fc_next_piece(fc_pieces *pieces, int64_t *begin, int64_t *end);
 
 /* A barrier that spins: for loops whose steps take microseconds. Zero it before the team starts. */
 typedef struct { _Alignas(64) int arrived; _Alignas(64) int epoch; } fc_barrier;

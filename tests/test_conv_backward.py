@@ -95,6 +95,15 @@ def test_pixels_that_no_window_reads_have_no_gradient(dtype):
     np.testing.assert_array_equal(grads.input[0, 0], [1, 1, 0, 0, 1, 1, 0, 0])
 
 
+def test_stride_and_padding_far_beyond_the_image(dtype):
+    """The middle one of three outputs sees the image: no time and memory for the padding."""
+    far = 2**31 - 1
+    x, w, dy = ([[np.array(row, dtype)]] for row in ([1, 2, 3, 4], [2, 3], [5, 7, 11]))
+    grads = fc.conv1d_backward(dy, x, w, stride=far, padding=far, algorithm="direct")
+    assert grads.weight.tolist() == [[[7, 14]]]
+    assert grads.input.tolist() == [[[14, 21, 0, 0]]]
+
+
 @pytest.mark.parametrize("mask", list(itertools.product([True, False], repeat=3)))
 def test_output_mask_changes_nothing_but_what_is_left_out(mask, dtype):
     p = problem(NAMED[8], dtype)
