@@ -169,11 +169,15 @@ def check_algorithm(name: Any, weight_shape: tuple[int, ...], layout: Layout) ->
     if name != "winograd":
         return
     # The last two axes are transformed, see src_c/conv_winograd.h.
-    kernel, stride = weight_shape[2:][-2:], layout.stride[-2:]
-    if max(stride) > 1 or not 1 < max(kernel) <= 5:
+    kernel = weight_shape[2:][-2:]
+    axes = zip(kernel, layout.stride[-2:], layout.dilation[-2:], strict=True)
+    if any(taps > 1 and dilation % stride for taps, stride, dilation in axes) or not (
+        1 < max(kernel) <= 5
+    ):
         raise ValueError(
-            "algorithm: 'winograd' is for stride 1 and 2 to 5 taps along the last two axes, got"
-            f" stride {layout.stride} and a kernel of {weight_shape[2:]}"
+            "algorithm: 'winograd' is for 2 to 5 taps along the last two axes and strides that"
+            f" divide the dilation, got a kernel of {weight_shape[2:]}, stride {layout.stride}"
+            f" and dilation {layout.dilation}"
         )
 
 

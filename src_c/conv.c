@@ -2,6 +2,7 @@
 #include "conv_channelwise.h"
 #include "conv_cost.h"
 #include "conv_job.h"
+#include "conv_thin.h"
 #include "conv_winograd.h"
 #include "kernels.h"
 
@@ -91,6 +92,16 @@ static fc_job phase_job(const fc_job *base, const fc_conv *conv, const int64_t s
     return job;
 }
 
+/* Are there phases of the stride that no tap reads? */
+static int leaves_cells(const fc_conv *conv)
+{
+    for (int a = 0; a < 3; a++)
+        if (fc_least(conv->kernel[a], conv->stride[a] / fc_gcd(conv->stride[a], conv->dilation[a]))
+            < conv->stride[a])
+            return 1;
+    return 0;
+}
+
 /* dx[n, c, i] = bias[c] + sum of dy[n, f, o] w[f, c, r] where o * stride + r * dilation - before = i:
  * for each phase of i against the stride a sum of its own, in which nothing but true products
  * stands, so that taps outside may always be left out. */
@@ -124,8 +135,13 @@ int fc_conv_grad_input(const fc_conv *given, const void *dy, const void *w, cons
         if (fc_conv_channelwise_pays(job, phases))
             return fc_conv_channelwise(job, phases);
     }
+    const int filled = leaves_cells(&conv);
+    if (filled)
+        fc_thin_spread(&conv, NULL, bias, dx, threads);
     for (int64_t phase = 0; phase < phases; phase++) {
         job[0] = phase_job(&base, &conv, s, phase);
+        if (filled && !(job->axis[0].taps && job->axis[1].taps && job->axis[2].taps))
+            continue;
         const int status = run(job);
         if (status != FC_OK)
             return status;

@@ -395,6 +395,8 @@ int fc_conv_algorithm(const fc_conv *conv, int pass, int prepared)
         return FC_WINOGRAD;
     if (!prepared && multiply_adds(conv) < (pass == FC_GRAD_WEIGHT ? SMALL_GRAD_WEIGHT : SMALL_SUM))
         return FC_DIRECT;
-    return estimate(*conv, FC_WINOGRAD, pass, prepared) < estimate(*conv, FC_DIRECT, pass, prepared)
+    int64_t first[3], every[3];
+    const fc_conv thin = fc_conv_thin(conv, first, every);
+    return estimate(thin, FC_WINOGRAD, pass, prepared) < estimate(*conv, FC_DIRECT, pass, prepared)
            ? FC_WINOGRAD : FC_DIRECT;
 }

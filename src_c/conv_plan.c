@@ -99,3 +99,25 @@ fc_conv fc_conv_merge_axes(const fc_conv *conv)
         }
     return merged;
 }
+
+/* Output o meets cell o * stride + r * dilation - before = first + every * (a whole number). */
+fc_conv fc_conv_thin(const fc_conv *conv, int64_t first[3], int64_t every[3])
+{
+    fc_conv thin = *conv;
+    for (int a = 0; a < 3; a++) {
+        every[a] = conv->kernel[a] == 1 ? conv->stride[a] : fc_gcd(conv->stride[a], conv->dilation[a]);
+        first[a] = (every[a] - conv->before[a] % every[a]) % every[a];
+        if (every[a] == 1)
+            continue;
+        thin.in[a] = fc_parts(fc_most(conv->in[a] - first[a], 0), every[a]);
+        thin.before[a] = (conv->before[a] + first[a]) / every[a];
+        if (thin.in[a] == 0) {   /* no cell is met: keep one, which stays so */
+            thin.in[a] = 1;
+            thin.before[a] = -1;
+            first[a] = 0;
+        }
+        thin.stride[a] /= every[a];
+        thin.dilation[a] = conv->kernel[a] == 1 ? 1 : conv->dilation[a] / every[a];
+    }
+    return thin;
+}

@@ -49,4 +49,8 @@ void fc_axis_trim(fc_axis *axis);
  * becomes one long line. The result describes the same arrays. */
 fc_conv fc_conv_merge_axes(const fc_conv *conv);
 
+/* The same convolution of those cells alone that some output can meet: first, first + every, ... of
+ * each axis (conv_thin.h). */
+fc_conv fc_conv_thin(const fc_conv *conv, int64_t first[3], int64_t every[3]);
+
 #endif

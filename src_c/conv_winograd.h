@@ -3,8 +3,9 @@
  * Along an axis with r = 2 .. 5 taps a tile of m = 7 - r outputs takes 6 products where the sum
  * as written takes m r; along two axes 36 in place of (m r)^2: a quarter for 3x3. Both of the
  * inner axes are done so where they have taps to save; the outermost axis of a 3-D kernel, and
- * axes with one tap, are summed as written. Fits stride 1 along the inner axes; the input
- * gradient also where the stride is more, its phases being convolutions with stride 1.
+ * axes with one tap, are summed as written. Fits stride 1 along the inner axes, and what
+ * fc_conv_thin makes that; the input gradient also where the stride is more, its phases being
+ * convolutions with stride 1.
  *
  * Bits depend on the geometry of one item and the dtype alone.
  */

@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "arena.h"
+#include "conv_thin.h"
 #include "conv_winograd_tiles.h"
 #include "parallel.h"
 
@@ -389,8 +390,7 @@ static int mend(const call *c, const fc_conv *conv, const void *dy, const void *
     return status;
 }
 
-int fc_winograd_grad_weight(const fc_conv *conv, const void *dy, const void *x, void *dw,
-                            int threads)
+static int gradient(const fc_conv *conv, const void *dy, const void *x, void *dw, int threads)
 {
     plan p;
     int team = 1;
@@ -415,4 +415,15 @@ int fc_winograd_grad_weight(const fc_conv *conv, const void *dy, const void *x, 
     fc_parallel(team, work, &c);
     fc_arena_give(block);
     return c.odd ? mend(&c, conv, dy, x, threads) : FC_OK;
+}
+
+int fc_winograd_grad_weight(const fc_conv *conv, const void *dy, const void *x, void *dw,
+                            int threads)
+{
+    fc_thin thin;
+    int status = fc_thin_source(&thin, conv, x, threads);
+    if (status == FC_OK)
+        status = gradient(&thin.conv, dy, thin.x, dw, threads);
+    fc_arena_give(thin.scratch);
+    return status;
 }

@@ -34,6 +34,11 @@ GEOMETRIES = [
     Geometry((1, 9, 1331), (18, 9, 5), 1, ((8, 0),), 2),  # one-dimensional, causal
     Geometry((2, 9, 6, 17, 15), (18, 9, 3, 3, 3), (2, 1, 1), 1),  # the outermost axis as written
     Geometry((1, 4, 5, 9, 8), (6, 4, 2, 2, 5), 1, (1, 0, 2), (2, 1, 1)),
+    Geometry((2, 9, 23, 30), (18, 9, 3, 3), 2, (3, 1), 2),  # every second cell is met
+    Geometry((1, 6, 23, 31), (8, 3, 3, 3), (2, 3), ((1, 4), (7, 0)), (4, 6), 2),
+    Geometry((2, 5, 9, 31), (7, 5, 1, 3), (3, 1), (2, 1)),  # every third row
+    Geometry((2, 5, 1, 9), (7, 5, 3, 3), 2, ((1, 5), (1, 1)), 2),  # no cell of a column
+    Geometry((1, 5, 7, 19, 9), (7, 5, 2, 3, 3), (4, 2, 1), (1, 2, 0), (2, 2, 1)),
 ]
 ids = pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 
