@@ -8,8 +8,8 @@
  * A chunk of strips at a time: V is filled, then (block of filters) x (depth) x (band of strips)
  * are multiplied and finished. Where there are strips enough, each member of the team has chunks
  * of its own, and nothing to wait for; else they share the chunk, first the filling, then the
- * blocks of filters. Channels are summed in slices of CHANNELS, each one chain, whose sums are
- * added in order.
+ * blocks of filters. Channels are summed in slices of about TERMS products, each one chain,
+ * whose sums are added in order.
  */
 #include "conv_winograd.h"
 
@@ -21,7 +21,8 @@
 #include "parallel.h"
 
 enum {
-    CHANNELS = 128,          /* of a slice: with it U of 16 filters takes 300 KB, a third of L2 */
+    TERMS = 128,             /* of a slice: with it U of 16 filters takes 300 KB, a third of L2 */
+    CHANNELS = 16,           /* a slice has a multiple of so many, whatever the lanes */
     CHANNELS_AT_ONCE = 8,    /* of weights being transformed: their taps and half-way points fit L1 */
     CHANNELS_AHEAD = 16,     /* how far ahead of their use weights are asked for */
     POINTS = FC_WINOGRAD_POINTS,
@@ -45,7 +46,7 @@ typedef struct {
     int64_t w_filter, w_channel, w_group, w_total;
     int64_t points, chunk, chunks;             /* of a tile; strips of the largest chunk */
     int alone;                                 /* has each member chunks of its own? */
-    int64_t slices, block, blocks;             /* of channels; filters of a block */
+    int64_t slice, slices, block, blocks;      /* channels of a slice; filters of a block */
     int64_t u_point, u_slice;
     int64_t band, m_point;                     /* strips of one product */
     int kept;                                  /* is U kept, or transformed when its turn comes? */
@@ -76,8 +77,11 @@ static void plan_products(plan *p, int packed, int team)
     fc_tiled_plan(&p->data, p->chunk);
     p->kept = packed || p->chunks > 1;
 
-    const int64_t slice = fc_least(p->channels, CHANNELS);
-    p->slices = fc_parts(p->channels, CHANNELS);
+    /* Taps in depth lengthen the chain: 64 channels and three taps in one were off by 4.4e-6. */
+    const int64_t parts = fc_least(fc_parts(p->channels * p->z.taps, TERMS), p->channels);
+    p->slice = fc_round_up(fc_parts(p->channels, parts), CHANNELS);
+    p->slices = fc_parts(p->channels, p->slice);
+    const int64_t slice = fc_least(p->channels, p->slice);
     /* In whole cache lines, whatever the lanes: kept weights serve every instruction set. */
     const int64_t filters = fc_round_up(p->filters, line);
     const int64_t fit = U_BYTES / (per_vector * p->z.taps * slice);
@@ -237,9 +241,9 @@ static void transform_taps(const plan *p, const char *taps, char *half, int64_t 
 static void pack_slice(const plan *p, const char *w, int64_t group, int64_t block, int64_t slice,
                        char *u, char *weights)
 {
-    const int64_t lanes = p->lanes, size = p->size, first = slice * CHANNELS;
+    const int64_t lanes = p->lanes, size = p->size, first = slice * p->slice;
     const int64_t filters = fc_least(p->block, p->filters - block * p->block);
-    const int64_t channels = fc_least(CHANNELS, p->channels - first);
+    const int64_t channels = fc_least(p->slice, p->channels - first);
     const char *end = w + p->w_total * size;
     w += (group * p->w_group + block * p->block * p->w_filter + first * p->w_channel) * size;
     for (int64_t f = 0; f < filters; f += lanes)
@@ -287,7 +291,7 @@ static void multiply(const call *c, const scratch *s, const char *u, int64_t sli
                      int64_t filters, int64_t first, int64_t strip, int64_t count, int64_t depth)
 {
     const plan *p = c->p;
-    const int64_t channels = fc_least(CHANNELS, p->channels - slice * CHANNELS);
+    const int64_t channels = fc_least(p->slice, p->channels - slice * p->slice);
     const int64_t taps = live_taps(p, depth, p->strips.segment * p->data.pitch,
                                    channels * p->block, s->a_tap, s->b_tap);
     int64_t rows = 0;
@@ -299,7 +303,7 @@ static void multiply(const call *c, const scratch *s, const char *u, int64_t sli
     for (int64_t i = 0; i < p->points; i++)
         p->kernels->gemm(&(fc_gemm){
             .m = rows, .n = filters, .taps = taps, .k = channels,
-            .a = s->v + (i * p->data.point + slice * CHANNELS) * p->size,
+            .a = s->v + (i * p->data.point + slice * p->slice) * p->size,
             .a_row = s->a_row, .a_tap = s->a_tap, .a_step = 1,
             .b = u + i * p->u_point * p->size, .b_tap = s->b_tap, .b_step = p->block,
             .c = s->products + i * p->m_point * p->size, .c_row = p->block,
