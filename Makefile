@@ -87,7 +87,8 @@ build/sdist/made: $(built_from) $(python_files) $(docs_sources) $(wildcard tests
 
 
 # The extension with the sanitizers in it, in an environment of its own. Python must load their
-# run-time library first, and leaks are not looked for: CPython itself leaves some at exit.
+# run-time library first, with it that of C++ (matplotlib throws exceptions, which the sanitizer
+# wraps), and leaks are not looked for: CPython itself leaves some at exit.
 
 sanitizers := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g -O1 -DFC_SANITIZE
 ifneq (,$(findstring clang,$(shell $(CC) --version)))
@@ -98,7 +99,7 @@ asan = $(shell $(CC) -print-file-name=libasan.so)
 endif
 
 sanitize: build/sanitize/installed
-	cd build/sanitize && LD_PRELOAD="$(asan)" \
+	cd build/sanitize && LD_PRELOAD="$(asan) $(shell $(CC) -print-file-name=libstdc++.so.6)" \
 	    ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
 	    venv/bin/pytest -p no:cacheprovider ../../tests $(doctests) $(ARGS)
 
