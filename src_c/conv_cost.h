@@ -1,5 +1,6 @@
-/* Which algorithm takes a convolution, and which way the direct one goes about it: all choices
- * that rest on an estimate of time are made here. They depend on one item's geometry, the dtype
+/* Which algorithm takes a convolution, and which way the direct one goes about it. Depthwise
+ * kernels compare lanes over channels with what is chosen here: conv_channelwise.h for forward and
+ * input gradient, conv_weight_grad.c for the weights'. All these choices depend on one item's geometry, the dtype
  * and the instruction set, never on the batch, the threads or the data. */
 #ifndef FC_CONV_COST_H
 #define FC_CONV_COST_H

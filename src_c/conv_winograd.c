@@ -103,7 +103,6 @@ static int team_of(const plan *p, int threads)
     return fc_team_size(fc_useful_threads(threads, products));
 }
 
-static int64_t volume(const int64_t lengths[3]) { return lengths[0] * lengths[1] * lengths[2]; }
 
 /* The sum over `axis`, from a source (batch, groups, channels, in) to (.., filters, out). Returns
  * whether it fits. */
@@ -113,19 +112,19 @@ static int plan_sum(plan *p, const fc_conv *conv, const fc_axis axis[3], const i
     fc_line y, x;
     if (axis[0].taps < 1 || !fc_line_of(&axis[1], &y) || !fc_line_of(&axis[2], &x))
         return 0;
-    const int64_t taps = volume(conv->kernel), group = channels * filters * taps;
+    const int64_t taps = fc_volume(conv->kernel), group = channels * filters * taps;
     *p = (plan){
         .kernels = fc_active[conv->dtype], .lanes = fc_active[conv->dtype]->lanes,
         .size = conv->dtype == FC_F32 ? 4 : 8,
         .batch = conv->batch, .groups = conv->groups, .channels = channels, .filters = filters,
-        .z = axis[0], .taps = taps, .out_plane = volume(out), .points = y.points * x.points,
+        .z = axis[0], .taps = taps, .out_plane = fc_volume(out), .points = y.points * x.points,
         .strips = fc_strips_of(&y, &x, conv->batch),
         .w_group = group, .w_total = group * conv->groups,
     };
     p->data = (fc_tiled){
         .kernels = p->kernels, .size = p->size, .lanes = p->lanes, .kind = FC_WINOGRAD_DATA,
-        .image = conv->groups * channels * volume(in), .group = channels * volume(in),
-        .channels = channels, .plane = volume(in), .first_y = y.first, .first_x = x.first,
+        .image = conv->groups * channels * fc_volume(in), .group = channels * fc_volume(in),
+        .channels = channels, .plane = fc_volume(in), .first_y = y.first, .first_x = x.first,
     };
     memcpy(p->data.cells, in, sizeof p->data.cells);
     memcpy(p->out, out, sizeof p->out);
@@ -676,7 +675,7 @@ static int64_t phases_of(const fc_conv *conv, int64_t phases[3])
 {
     for (int a = 0; a < 3; a++)
         phases[a] = fc_least(conv->stride[a], conv->in[a]);
-    return volume(phases);
+    return fc_volume(phases);
 }
 
 static int plan_phase(plan *p, const fc_conv *conv, const int64_t phases[3], int64_t phase,

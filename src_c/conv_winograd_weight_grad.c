@@ -47,7 +47,6 @@ typedef struct {
     int64_t m_point, m_tap, m_block;
 } plan;
 
-static int64_t volume(const int64_t lengths[3]) { return lengths[0] * lengths[1] * lengths[2]; }
 
 static int64_t parts_of(const plan *p, int64_t m)
 {
@@ -97,17 +96,17 @@ static int plan_gradient(plan *p, const fc_conv *conv, int threads, int *team)
         .kernels = fc_active[conv->dtype], .lanes = fc_active[conv->dtype]->lanes,
         .size = conv->dtype == FC_F32 ? 4 : 8, .groups = conv->groups,
         .channels = conv->in_channels / conv->groups, .filters = conv->out_channels / conv->groups,
-        .z = z, .taps = volume(conv->kernel), .row = conv->kernel[2],
+        .z = z, .taps = fc_volume(conv->kernel), .row = conv->kernel[2],
         .points = y.points * x.points, .strips = fc_strips_of(&y, &x, conv->batch),
     };
     p->x = (fc_tiled){
         .kernels = p->kernels, .size = p->size, .lanes = p->lanes, .strips = &p->strips,
-        .kind = FC_WINOGRAD_DATA, .whole = 1, .channels = p->channels, .plane = volume(conv->in),
+        .kind = FC_WINOGRAD_DATA, .whole = 1, .channels = p->channels, .plane = fc_volume(conv->in),
         .first_y = y.first, .first_x = x.first};
     p->y = (fc_tiled){
         .kernels = p->kernels, .size = p->size, .lanes = p->lanes, .strips = &p->strips,
         .kind = FC_WINOGRAD_FILTER, .whole = 1, .channels = p->filters,
-        .plane = volume(conv->out)};
+        .plane = fc_volume(conv->out)};
     memcpy(p->x.cells, conv->in, sizeof p->x.cells);
     memcpy(p->y.cells, conv->out, sizeof p->y.cells);
     p->x.group = p->channels * p->x.plane;
