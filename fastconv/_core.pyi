@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from numpy.typing import ArrayLike
+
 from .operands import Array
 
 Grads = tuple[Array | None, Array | None, Array | None]
@@ -31,6 +33,22 @@ def conv_forward(
     packed: Array | None = None,
     /,
 ) -> Array | None: ...
+
+class PreparedForward:
+    def keep(
+        self,
+        rank: int,
+        weight: Array,
+        bias: Array | None,
+        stride: Any,
+        padding: Any,
+        dilation: Any,
+        groups: int,
+        algorithm: str,
+        packed: Array | None,
+    ) -> None: ...
+    def __call__(self, input: ArrayLike, *, out: Array | None = None) -> Array: ...
+
 def conv_algorithm(
     rank: int,
     input_shape: tuple[int, ...] | None,

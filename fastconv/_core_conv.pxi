@@ -61,7 +61,6 @@ def conv_forward(int rank, input, weight, bias, stride, padding, dilation, group
                  packed=None):
     """y, or None where this is not the common case. `packed`: from pack_winograd, if at all."""
     cdef fc_conv conv
-    cdef int status
     cdef cnp.ndarray x, w, y
     if not read_operands(&conv, rank, input, weight):
         return None
@@ -73,21 +72,58 @@ def conv_forward(int rank, input, weight, bias, stride, padding, dilation, group
     if not is_bias(bias, &conv, conv.out_channels):
         return None
     y = output(rank, x, w, bias, conv.out_channels, conv.out, out)
-    if y is None:
-        return None
+    if y is not None:
+        run_forward(&conv, x, w, bias, packed, y)
+    return y
 
+
+cdef int run_forward(const fc_conv *conv, cnp.ndarray x, cnp.ndarray w, object bias, object packed,
+                     cnp.ndarray y) except -1:
     cdef void *b = bias_data(bias)
     cdef void *p = NULL if packed is None else aligned(<cnp.ndarray>packed)
+    cdef int status
     with nogil:
         if p != NULL:
-            status = fc_winograd_forward_packed(&conv, cnp.PyArray_DATA(x), cnp.PyArray_DATA(w), p,
+            status = fc_winograd_forward_packed(conv, cnp.PyArray_DATA(x), cnp.PyArray_DATA(w), p,
                                                 b, cnp.PyArray_DATA(y), thread_limit())
         else:
-            status = fc_conv_forward(&conv, cnp.PyArray_DATA(x), cnp.PyArray_DATA(w), b,
+            status = fc_conv_forward(conv, cnp.PyArray_DATA(x), cnp.PyArray_DATA(w), b,
                                      cnp.PyArray_DATA(y), thread_limit())
     if status != FC_OK:
         raise MemoryError("no memory for the scratch space of a convolution")
-    return y
+    return 0
+
+
+@cython.auto_pickle(False)
+cdef class PreparedForward:
+    """conv_forward with everything read beforehand but the input: what a call of PreparedConv is.
+    That hands over what it holds by `keep`, and has `general` for what is not the common case."""
+    cdef fc_conv conv        # its dtype -1: nothing is common about these weights
+    cdef int rank
+    cdef object padding
+    cdef object bias
+    cdef object packed
+    cdef cnp.ndarray weight
+
+    def keep(self, int rank, weight, bias, stride, padding, dilation, groups, algorithm, packed):
+        self.conv.dtype = kernel_dtype(weight)
+        self.conv.algorithm = FC_WINOGRAD if algorithm == "winograd" else FC_DIRECT
+        if not read_weight(&self.conv, rank, weight, stride, dilation, groups):
+            self.conv.dtype = -1
+        self.rank, self.weight, self.bias, self.packed, self.padding = rank, weight, bias, packed, padding
+
+    def __call__(self, input, *, out=None):
+        """The convolution of `input` ([N,] C, \\*spatial); see `conv2d`."""
+        cdef fc_conv conv = self.conv
+        cdef cnp.ndarray y
+        if (conv.dtype >= 0 and conv.dtype == kernel_dtype(input) and has_rank(input, self.rank)
+                and read_input(&conv, self.rank, input, self.padding)
+                and (conv.algorithm != FC_WINOGRAD or fc_winograd_fits(&conv))):
+            y = output(self.rank, input, self.weight, self.bias, conv.out_channels, conv.out, out)
+            if y is not None:
+                run_forward(&conv, input, self.weight, self.bias, self.packed, y)
+                return y
+        return self.general(input, out)
 
 
 cdef inline void *aligned(cnp.ndarray packed) noexcept:
@@ -284,18 +320,27 @@ cdef bint read_operands(fc_conv *conv, int rank, object input, object weight) no
     conv.dtype = kernel_dtype(input)
     if conv.dtype < 0 or kernel_dtype(weight) != conv.dtype:
         return False
+    return has_rank(input, rank) and cnp.PyArray_NDIM(<cnp.ndarray>weight) == rank + 2
+
+
+cdef inline bint has_rank(object input, int rank) noexcept:
+    """Has it the axes ([N,] C, *spatial)?"""
     cdef int ndim = cnp.PyArray_NDIM(<cnp.ndarray>input)
-    return (ndim == rank + 2 or ndim == rank + 1) and cnp.PyArray_NDIM(<cnp.ndarray>weight) == rank + 2
+    return ndim == rank + 2 or ndim == rank + 1
 
 
 cdef bint read_conv(fc_conv *conv, int rank, cnp.ndarray x, cnp.ndarray w, object stride,
                     object padding, object dilation, object groups) noexcept:
+    return (read_weight(conv, rank, w, stride, dilation, groups)
+            and read_input(conv, rank, x, padding))
+
+
+cdef bint read_input(fc_conv *conv, int rank, cnp.ndarray x, object padding) noexcept:
+    """The image, and what the weights, read before, make of it."""
     cdef int64_t after[3]
     cdef int64_t channels
     cdef int64_t span
     cdef int axis
-    if not read_weight(conv, rank, w, stride, dilation, groups):
-        return False
     read_image(rank, x, &conv.batch, &channels, conv.image)
     if channels != conv.in_channels or not read_padding(conv, rank, padding, after):
         return False

@@ -55,7 +55,7 @@ def prepare_conv(
     return PreparedConv(weight, bias, stride, padding, dilation, groups, input_shape, algorithm)
 
 
-class PreparedConv:
+class PreparedConv(_core.PreparedForward):
     """What `prepare_conv` returns: call it with an input, and perhaps ``out``.
 
     It holds a copy of the weights, never changes, can be pickled, and may be called from many
@@ -114,20 +114,8 @@ class PreparedConv:
             }
         )
 
-    def __call__(self, input: ArrayLike, *, out: Array | None = None) -> Array:
-        """The convolution of `input` ([N,] C, *spatial); see `conv2d`."""
-        y = _core.conv_forward(
-            self._rank,
-            input,
-            self._weight,
-            self._bias,
-            *self._layout,
-            self._algorithm,
-            out,
-            self._packed,
-        )
-        if y is not None:
-            return y
+    def general(self, input: Any, out: Array | None) -> Array:
+        """A call that is not the common case."""
         return conv_general.forward(
             self._rank,
             input,
@@ -166,6 +154,9 @@ class PreparedConv:
             object.__setattr__(self, name, value)
             if isinstance(value, np.ndarray):
                 value.flags.writeable = False
+        self.keep(
+            self._rank, self._weight, self._bias, *self._layout, self._algorithm, self._packed
+        )
 
     def __repr__(self) -> str:
         stride, padding, dilation, groups = self._layout
