@@ -5,6 +5,8 @@
     python bench/compare.py jax --rows conv --passes backward --threads 2
     python bench/compare.py fastconv --dtype float64 --peer-dtype float32
     python bench/compare.py fastconv --threads 2 --peer-threads 1
+    python bench/compare.py torch --algorithm direct
+    python bench/compare.py ../before       # a checkout in which fastconv is built in place
 
 The other libraries are those of the extra `peers`: pip install -e '.[bench,peers]'.
 
@@ -48,6 +50,7 @@ class Side:
 
     def __init__(self, peer, threads, dtype):
         self.peer, self.threads, self.dtype = peer, threads, dtype
+        self.name = os.path.basename(peer).removesuffix(":auto")
         top = peak.gflops(dtype)
         self.peak = top and top * threads
         os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))  # the child inherits them
@@ -154,7 +157,7 @@ def chosen(patterns):
 def print_head(ours, peers):
     for side in ours, *peers:
         top = f"{side.peak:.0f} GFLOP/s (on registers)" if side.peak else "no C compiler"
-        print(f"{side.peer}: {side.threads} threads, {side.dtype}, FMA peak {top}")
+        print(f"{side.name}: {side.threads} threads, {side.dtype}, FMA peak {top}")
     print(
         f"\n{'row':21}{'pass':10}{'':13}{'us':>10}{'ratio':>7}{'GF/s':>7}{'of peak':>9}"
         f"{'error':>9}{'FMA us':>10}{'bytes us':>10}{'x floor':>9}{'scratch MB':>12}"
@@ -166,7 +169,7 @@ def print_row(record, ours, peers):
     for side in peers:
         measured = record["peers"][side.peer]
         if measured is None:
-            print(f"{record['row']:21}{record['pass']:10}{side.peer:13}{'absent':>10}")
+            print(f"{record['row']:21}{record['pass']:10}{side.name:13}{'absent':>10}")
         else:
             print(line(record, side, measured) + ("" if counts(measured) else "  not counted"))
     sys.stdout.flush()
@@ -178,7 +181,7 @@ def line(record, side, measured):
     share = f"{rate / side.peak:.0%}" if side.peak else "-"
     error = f"{measured['error']:.1e}" if "error" in measured else "-"
     return (
-        f"{record['row']:21}{record['pass']:10}{side.peer:13}"
+        f"{record['row']:21}{record['pass']:10}{side.name:13}"
         f"{1e6 * measured['median']:10.1f}{ratio:>7}{rate:7.1f}{share:>9}{error:>9}"
     )
 
@@ -203,7 +206,7 @@ def print_means(records, peers):
                 for record in chosen
                 if counts(record["peers"][side.peer])
             }
-            print_mean(which, side.peer, ratios)
+            print_mean(which, side.name, ratios)
         if len(peers) > 1:
             best = {record["row"]: best_ratio(record) for record in chosen}
             print_mean(which, "the best", {row: ratio for row, ratio in best.items() if ratio})
@@ -219,15 +222,26 @@ def print_mean(which, name, ratios):
         )
 
 
+def known_peer(name):
+    if name in PEERS:
+        return name
+    if os.path.isdir(os.path.join(name, "fastconv")):
+        return os.path.abspath(name)
+    raise argparse.ArgumentTypeError(f"{name!r} is neither a known peer nor a checkout of ours")
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("peers", nargs="+", choices=PEERS)
+    parser.add_argument(
+        "peers", nargs="+", type=known_peer, help=f"{', '.join(PEERS)}, or a checkout of ours"
+    )
     parser.add_argument(
         "--rows", nargs="+", default=["*"], help="names, patterns or kinds, such as conv"
     )
     parser.add_argument("--passes", nargs="+", help="forward, prepared, backward, ...; else all")
+    parser.add_argument("--algorithm", choices=["auto", "direct", "winograd"], default="auto")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
     parser.add_argument("--peer-threads", type=int, help="as ours, unless given")
@@ -238,7 +252,7 @@ def main():
     options = parser.parse_args()
 
     rows = chosen(options.rows)
-    ours = Side("fastconv", options.threads, options.dtype)
+    ours = Side(f"fastconv:{options.algorithm}", options.threads, options.dtype)
     theirs = options.peer_threads or options.threads, options.peer_dtype or options.dtype
     peers = [Side(peer, *theirs) for peer in options.peers]
     print_head(ours, peers)

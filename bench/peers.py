@@ -13,6 +13,7 @@ The inference engines are in engines.py. `serve` is the process in which a peer 
 """
 
 import os
+import sys
 import time
 
 import attention_peers
@@ -220,6 +221,15 @@ PEERS = {
 }
 
 
+def make(name, threads):
+    """One of PEERS, `fastconv:` and an algorithm, or the fastconv built in that folder."""
+    if os.path.isdir(name):
+        sys.path.insert(0, name)
+        return Fastconv(threads)
+    library, *algorithm = name.split(":")
+    return PEERS[library](threads, *algorithm)
+
+
 def serve(connection, peer, threads):
     """Answer requests until the other end closes: a method of Worker and its arguments.
 
@@ -247,7 +257,7 @@ class Worker:
     def __init__(self, peer, threads):
         if hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
-        self.peer, self.threads = PEERS[peer](threads), threads
+        self.peer, self.threads = make(peer, threads), threads
         self.call = None
 
     def prepare(self, row, which, dtype):
