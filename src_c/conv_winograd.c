@@ -21,7 +21,7 @@
 #include "parallel.h"
 
 enum {
-    TERMS = 128,             /* of a slice: with it U of 16 filters takes 300 KB, a third of L2 */
+    TERMS = 128,             /* of a slice: with it U of 16 filters takes 300 KB in float32 */
     CHANNELS = 16,           /* a slice has a multiple of so many, whatever the lanes */
     CHANNELS_AT_ONCE = 8,    /* of weights being transformed: their taps and half-way points fit L1 */
     CHANNELS_AHEAD = 16,     /* how far ahead of their use weights are asked for */
@@ -30,8 +30,13 @@ enum {
 
 /* Sizes in bytes: of a chunk's V; of one member's M; of U where it is transformed slice by slice
  * as it is needed, so that it stays in L2. Blocks of weights that are kept are as wide as LINES
- * cache lines: wider ones read V less often. */
-static const int64_t V_BYTES = 1 << 20, M_BYTES = 256 << 10, U_BYTES = 300 << 10, LINES = 4;
+ * cache lines: wider ones read V less often.
+ *
+ * All of U passes by once for every chunk. Where it is more than L3 keeps besides, a chunk has as
+ * many as TILES tiles, however large V is: 256 channels in float64 then take 0.86 of the time that
+ * chunks of 14 tiles do, and twice as many tiles gain nothing. */
+static const int64_t V_BYTES = 1 << 20, M_BYTES = 256 << 10, U_BYTES = 600 << 10, LINES = 4,
+                     L3_BYTES = 12 << 20, TILES = 64;
 
 /* Everything that geometry decides. Channels and filters are those of one group; `filters` are
  * what the sum yields, in the forward pass out_channels. Strides are in elements. */
@@ -56,14 +61,16 @@ typedef struct {
  * reading twice as much of U from L3; and one strip more or less must not keep the others waiting. */
 static void plan_chunks(plan *p, int64_t v_strip, int64_t u_bytes, int team)
 {
-    const int64_t strips = p->strips.strips, fit = fc_most(1, V_BYTES / v_strip);
+    const int64_t strips = p->strips.strips, tiles = p->strips.segment * p->z.outputs;
+    const int64_t some = fc_most(1, V_BYTES / v_strip), many = fc_most(some, TILES / tiles);
+    const int64_t fit = u_bytes > L3_BYTES ? many : some;
     p->alone = team > 1 && (strips % team == 0 || strips >= 8 * team)
                && u_bytes <= 2 * strips * v_strip;
     if (!p->alone)
         team = 1;
     p->chunks = fc_parts(strips, fit * team) * team;
-    if (!p->alone && strips % fit < fit / 2 && strips < 2 * fit)   /* rather one larger than two */
-        p->chunks = 1;
+    if (!p->alone && (strips <= many || (strips < 2 * fit && strips % fit < fit / 2)))
+        p->chunks = 1;   /* rather one larger than two, since then U need not be kept */
     p->chunk = fc_parts(strips, p->chunks);
 }
 
@@ -73,7 +80,8 @@ static void plan_products(plan *p, int packed, int team)
     const int64_t depth = p->z.cells * p->strips.segment;
     fc_tiled_plan(&p->data, 1);
     const int64_t v_strip = depth * p->points * p->data.pitch * p->size;
-    plan_chunks(p, v_strip, p->points * p->z.taps * p->channels * p->filters * p->size, team);
+    const int64_t u_bytes = p->points * p->z.taps * p->channels * p->filters * p->size;
+    plan_chunks(p, v_strip, u_bytes, team);
     fc_tiled_plan(&p->data, p->chunk);
     p->kept = packed || p->chunks > 1;
 
@@ -90,7 +98,9 @@ static void plan_products(plan *p, int packed, int team)
     p->blocks = fc_parts(filters, p->block);
     p->u_point = fc_off_page(p->z.taps * slice * p->block, p->size);
     p->u_slice = p->points * p->u_point;
-    p->band = fc_most(1, M_BYTES / (p->points * p->strips.segment * p->block * p->size));
+    const int64_t m_tile = p->points * p->block * p->size;
+    const int64_t tiles = u_bytes > L3_BYTES ? fc_most(TILES, M_BYTES / m_tile) : M_BYTES / m_tile;
+    p->band = fc_most(1, tiles / p->strips.segment);
     p->band = fc_least(p->band, p->chunk);
     p->m_point = fc_off_page(p->band * p->strips.segment * p->block, p->size);
 }
