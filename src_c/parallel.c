@@ -1,5 +1,5 @@
 #if defined(__linux__) && !defined(_GNU_SOURCE)
-#define _GNU_SOURCE   /* dladdr */
+#define _GNU_SOURCE   /* dladdr, sched_getcpu */
 #endif
 #include "parallel.h"
 
@@ -12,6 +12,7 @@
 #include <dlfcn.h>
 #include <pthread.h>
 #include <sched.h>
+#include <time.h>
 #endif
 
 /* A forked child has none of its parent's OpenMP threads, and libgomp waits for them for ever:
@@ -52,6 +53,35 @@ int fc_team_size(int threads)
 #endif
 }
 
+/* The core that this thread is on; -1 where the system does not tell. */
+static int current_core(void)
+{
+#ifdef __linux__
+    return sched_getcpu();
+#else
+    return -1;
+#endif
+}
+
+/* A member that was woken on its caller's core, as happens where another process spins on its own,
+ * goes elsewhere: Linux would leave both there, each half the time, as three threads on two cores
+ * are in balance either way. Where it may run is set back at once. (T 100, B 32, m 256 on two
+ * threads beside a spinning process: 16.0 -> 12.0 ms.) */
+static void leave_core(int core)
+{
+#ifdef __linux__
+    cpu_set_t allowed, others;
+    if (core < 0 || core >= CPU_SETSIZE || sched_getcpu() != core || sched_getaffinity(0, sizeof allowed, &allowed))
+        return;
+    others = allowed;
+    CPU_CLR(core, &others);
+    if (!sched_setaffinity(0, sizeof others, &others))
+        sched_setaffinity(0, sizeof allowed, &allowed);
+#else
+    (void)core;
+#endif
+}
+
 int fc_parallel(int threads, void (*body)(void *context, int member, int team), void *context)
 {
     int team = fc_team_size(threads);
@@ -62,11 +92,14 @@ int fc_parallel(int threads, void (*body)(void *context, int member, int team), 
 #ifdef _OPENMP
     had_team = 1;
     int got = 1;
+    const int core = current_core();
     #pragma omp parallel num_threads(team)
     {
         const int member = omp_get_thread_num(), members = omp_get_num_threads();
         if (member == 0)
             got = members;
+        else
+            leave_core(core);
         body(context, member, members);   /* without waiting until all have come */
     }
     team = got;
@@ -80,17 +113,23 @@ int fc_useful_threads(int threads, double flops)
     return most < 2 ? 1 : most < threads ? (int)most : threads;
 }
 
-/* Wait a little. Who has waited longer than some 50 us may hold the core that another needs. */
+/* Wait a little. Most waits are for a task that another member is at and end within some 0.7 ms;
+ * who gives up the core sooner may get it back after the other process's time slice only (the case
+ * above with 25 us: 12.0 ms, with 0.7: 8.7). Past that the other member may need this core, and
+ * after some 10 ms this one sleeps. */
 static void spin(int *spins)
 {
+    enum { YIELD = 30000, SLEEP = 60000 };
 #ifdef __x86_64__
     __builtin_ia32_pause();
 #endif
 #ifndef _WIN32
-    if (*spins > 1000)
+    if (*spins > SLEEP)
+        nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
+    else if (*spins > YIELD)
         sched_yield();
 #endif
-    *spins += *spins <= 1000;
+    *spins += *spins <= SLEEP;
 }
 
 /* Where the part of a member's share that is left to the heap begins; *end is the share's own. */
