@@ -14,32 +14,20 @@ static void strides(const int64_t lengths[3], int64_t out[3])
     out[0] = lengths[1] * lengths[2];
 }
 
-double fc_job_in_padding(const fc_job *job)
-{
-    double live = 1;
-    int64_t pixels = 1;   /* that one step along the axis passes */
-    for (int a = 2; a >= 0; a--) {
-        const fc_axis *axis = &job->axis[a];
-        int64_t dead = 0, inside;
-        for (int64_t r = 0; r < axis->taps; r++) {
-            fc_axis_inside(axis, r, &inside);
-            const int64_t outside = (axis->outputs - inside) * pixels;
-            dead += !inside ? axis->outputs * pixels : outside > 96 && a < 2 ? outside - 48 : 0;
-        }
-        pixels *= axis->outputs;
-        live *= 1 - (double)dead / (axis->taps * pixels);
-    }
-    return 1 - live;
-}
-
 static int run(const fc_job *job)
 {
     if (fc_conv_channelwise_pays(job, 1))
         return fc_conv_channelwise(job, 1);
     if (fc_conv_toeplitz_fits(job))
         return fc_conv_toeplitz(job);
-    const int way = fc_conv_way(job);
-    return way == FC_PANELS ? fc_conv_panels(job) : fc_conv_planes(job, way == FC_APART);
+    const fc_segments segments = fc_job_segments(job);
+    int status = FC_OK;
+    for (int64_t i = 0; i < fc_volume(segments.count) && status == FC_OK; i++) {
+        const fc_job part = fc_job_segment(job, &segments, i);
+        const int way = fc_conv_way(&part);
+        status = way == FC_PANELS ? fc_conv_panels(&part) : fc_conv_planes(&part, way == FC_APART);
+    }
+    return status;
 }
 
 fc_job fc_job_forward(const fc_conv *conv, const void *x, const void *w, const void *bias, void *y,
@@ -70,13 +58,7 @@ int fc_conv_forward(const fc_conv *given, const void *x, const void *w, const vo
     if (fc_conv_algorithm(given, FC_FORWARD, 0) == FC_WINOGRAD)
         return fc_winograd_forward(given, x, w, bias, y, threads);
     const fc_conv conv = fc_conv_merge_axes(given);
-    fc_job job = fc_job_forward(&conv, x, w, bias, y, threads);
-    /* Leaving a tap out is the same as adding zeros only while the weights are finite. */
-    job.skip_pays = fc_job_in_padding(&job) > FC_SKIP;
-    job.skip_padding = job.skip_pays
-        && job.kernels->finite(w, conv.out_channels * job.weight_row);
-    for (int a = 0; job.skip_padding && a < 3; a++)
-        fc_axis_trim(&job.axis[a]);
+    const fc_job job = fc_job_forward(&conv, x, w, bias, y, threads);
     return run(&job);
 }
 
@@ -119,7 +101,7 @@ int fc_conv_grad_input(const fc_conv *given, const void *dy, const void *w, cons
         .source = dy, .source_channel = fc_volume(conv.out),
         .weight = w, .weight_group = conv.out_channels / conv.groups * rows * kernel,
         .weight_row = kernel, .weight_channel = rows * kernel,
-        .bias = bias, .out = dx, .out_row = fc_volume(conv.in), .skip_pays = 1, .skip_padding = 1,
+        .bias = bias, .out = dx, .out_row = fc_volume(conv.in),
     };
     strides(conv.out, base.source_axis);
     strides(conv.kernel, base.weight_axis);

@@ -79,24 +79,6 @@ static double meetings(const fc_axis *axis)
 
 static double ragged(const fc_job *job) { return (double)(-job->rows & 7); }
 
-/* Share of (panel, tap) pairs that are not left out, `width` outputs being one panel. */
-static double outside_padding(const fc_job *job, double width)
-{
-    double share = 1, outputs = (double)job->axis[2].outputs;   /* that one step passes */
-    for (int a = 1; a >= 0 && job->skip_pays; a--) {
-        const fc_axis *axis = &job->axis[a];
-        double dead = 0;
-        int64_t inside;
-        for (int64_t r = 0; r < axis->taps; r++) {
-            fc_axis_inside(axis, r, &inside);
-            dead += fmax(0, (double)(axis->outputs - inside) * outputs - width);
-        }
-        outputs *= (double)axis->outputs;
-        share *= axis->taps ? 1 - dead / ((double)axis->taps * outputs) : 0;
-    }
-    return share;
-}
-
 static void panels(const fc_job *job, double lanes, double term[FC_TERMS])
 {
     const fc_axis *axis = job->axis;
@@ -105,20 +87,19 @@ static void panels(const fc_job *job, double lanes, double term[FC_TERMS])
     const double pixels = (double)job->batch * outputs, groups = (double)job->groups;
     const double taps = (double)(axis[0].taps * axis[1].taps * axis[2].taps);
     const double channels = (double)job->channels, rows = (double)job->rows;
-    const double share = outside_padding(job, width);
     const double count = groups * ceil(pixels / width), vectors = groups * ceil(pixels / lanes);
     const double lanes_used = fmin(width, pixels), runs = fmin(lanes_used / along + 1, lanes_used);
-    const double entries = taps * (job->skip_pays ? ceil(channels * taps / 288) : 1) * share;
+    const double entries = taps * (job->weight_channel == taps ? 1 : ceil(channels * taps / 288));
     const double counted[FC_TERMS] = {
-        vectors * taps * share * channels * rows,         /* multiply-adds */
-        vectors * taps * share * channels * ragged(job),
-        vectors * taps * share * channels,                /* vectors gathered */
-        count * taps * share * channels * runs,           /* runs of cells gathered */
+        vectors * taps * channels * rows,                 /* multiply-adds */
+        vectors * taps * channels * ragged(job),
+        vectors * taps * channels,                        /* vectors gathered */
+        count * taps * channels * runs,                   /* runs of cells gathered */
         count * entries * runs,
         count * entries,
         vectors * rows,                                   /* vectors of outputs */
         count * rows * runs,                              /* runs of outputs */
-        count * rows * channels * taps * share,           /* weights read */
+        count * rows * channels * taps,                   /* weights read */
         count,
         groups,
         1,
@@ -177,8 +158,6 @@ int fc_conv_way(const fc_job *job)
 {
     fc_job some = *job;
     some.batch = BATCH;
-    for (int a = 0; a < 3 && job->skip_pays; a++)
-        fc_axis_trim(&some.axis[a]);
     if (!job->channels || !some.axis[0].taps || !some.axis[1].taps || !some.axis[2].taps)
         return FC_PANELS;
     int best = FC_PANELS;
@@ -195,12 +174,10 @@ int fc_conv_way(const fc_job *job)
     return best;
 }
 
-static void direct(fc_job *job, double terms[FC_WAYS][FC_TERMS])
+static void direct(const fc_job *job, double terms[FC_WAYS][FC_TERMS])
 {
     const double lanes = (double)job->kernels->lanes;
     const int way = fc_conv_way(job);
-    for (int a = 0; a < 3 && job->skip_pays; a++)
-        fc_axis_trim(&job->axis[a]);
     if (way == FC_PANELS)
         panels(job, lanes, terms[way]);
     else
@@ -340,12 +317,16 @@ static void add_sum(const fc_conv *conv, const fc_conv *merged, int pass, int pr
     const fc_conv *as = conv->algorithm == FC_WINOGRAD ? conv : merged;
     fc_job job = {.kernels = kernels, .size = size, .threads = 1, .batch = conv->batch,
                   .groups = conv->groups, .rows = filters, .channels = channels,
+                  .weight_channel = (gradient ? filters : 1) * fc_volume(as->kernel),
                   .out_axis = {0, gradient ? as->in[2] : as->out[2], 1}};
     for (int a = 0; a < 3; a++)
         job.axis[a] = gradient ? fc_axis_grad_input(as, a, phase[a]) : fc_axis_forward(as, a);
-    job.skip_pays = gradient || fc_job_in_padding(&job) > FC_SKIP;
     if (conv->algorithm != FC_WINOGRAD) {
-        direct(&job, terms);
+        const fc_segments segments = fc_job_segments(&job);
+        for (int64_t i = 0; i < fc_volume(segments.count); i++) {
+            const fc_job part = fc_job_segment(&job, &segments, i);
+            direct(&part, terms);
+        }
         return;
     }
     const int way = pass == FC_GRAD_WEIGHT ? FC_TRANSFORMS_GRAD_WEIGHT : FC_TRANSFORMS;

@@ -16,9 +16,6 @@ enum {
     FC_WAYS, FC_TERMS = 12
 };
 
-/* Taps in the padding are left out where that saves more than such a share of the products. */
-#define FC_SKIP 0.03
-
 /* FC_DIRECT or FC_WINOGRAD for one of the three passes: what conv->algorithm names, where that
  * fits, and the cheaper one where it is FC_AUTO. `prepared`: are the weights transformed
  * beforehand? */

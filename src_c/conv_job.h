@@ -20,8 +20,6 @@ typedef struct {
     const fc_kernels *kernels;
     int64_t size;                       /* bytes of an element */
     int threads;
-    int skip_pays;                      /* are taps that read nothing but zeros worth leaving out, */
-    int skip_padding;                   /* and may they be? Says the geometry; say the weights. */
     int64_t batch, groups, rows, channels;   /* rows and channels of one group */
     fc_axis axis[3];
 
@@ -39,11 +37,20 @@ typedef struct {
     int64_t out_row;
 } fc_job;
 
-/* The outputs are all of `out`, in order: a run of them may be written where it belongs. */
+/* The outputs of an image lie in `out` in order, one beside the other. */
 static inline int fc_job_dense(const fc_job *job)
 {
-    return job->axis[2].place_step == 1 && job->axis[1].place_step == 1
-        && job->axis[0].place_step == 1;
+    const fc_axis *axis = job->axis;
+    return axis[2].place_step == 1 && axis[1].place_step == 1 && axis[0].place_step == 1
+        && (axis[1].outputs == 1 || job->out_axis[1] == axis[2].outputs)
+        && (axis[0].outputs == 1 || job->out_axis[0] == axis[1].outputs * axis[2].outputs);
+}
+
+/* Where output (0, 0, 0) stands in its image. */
+static inline int64_t fc_job_place(const fc_job *job)
+{
+    return job->axis[0].place * job->out_axis[0] + job->axis[1].place * job->out_axis[1]
+           + job->axis[2].place * job->out_axis[2];
 }
 
 /* Weight offset of tap (r[0], r[1], r[2]). */
@@ -69,9 +76,15 @@ static inline void fc_job_next_tap(const fc_job *job, int64_t r[3])
 fc_job fc_job_forward(const fc_conv *conv, const void *x, const void *w, const void *bias, void *y,
                       int threads);
 
-/* Share of the products that panels can leave out: those of a tap that reads nothing but padding
- * for so many pixels in order that whole panels of some 48 lie among them. */
-double fc_job_in_padding(const fc_job *job);
+/* A job cut into jobs that meet less padding; one of them where that is little (conv_segments.c).
+ * Along each axis their outputs are all of the job's. Says the geometry of one item. */
+enum { FC_SEGMENTS = 9 };
+typedef struct { int64_t count[3]; fc_axis axis[3][FC_SEGMENTS]; } fc_segments;
+
+fc_segments fc_job_segments(const fc_job *job);
+
+/* Number i of count[0] * count[1] * count[2]. */
+fc_job fc_job_segment(const fc_job *job, const fc_segments *segments, int64_t i);
 
 int fc_conv_panels(const fc_job *job);
 

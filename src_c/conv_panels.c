@@ -104,17 +104,16 @@ static int64_t source_runs(const plan *p, const member *m, const int64_t r[3], f
     return count;
 }
 
-/* Taps tap .. tap + taps - 1 of some channels to the panel, from element `at` on; those that are
- * all padding are left out where they may be. Their weights' offsets to `weight`; returns how many
- * there are. */
-static int64_t gather_taps(const plan *p, const member *m, int64_t group, int64_t tap, int64_t taps,
-                           int64_t channel, int64_t channels, fc_gather to, int64_t at, int64_t *weight)
+/* Taps tap .. tap + taps - 1 of some channels to the panel, from element `at` on, and their weights'
+ * offsets to `weight`. */
+static void gather_taps(const plan *p, const member *m, int64_t group, int64_t tap, int64_t taps,
+                        int64_t channel, int64_t channels, fc_gather to, int64_t at, int64_t *weight)
 {
     const fc_job *job = p->job;
     const fc_axis *axis = job->axis;
     const int64_t start = (group * job->channels + channel) * job->source_channel;
     fc_run runs[RUNS];
-    int64_t count[RUNS], live = 0, end = tap + taps;
+    int64_t count[RUNS], done = 0, end = tap + taps;
     int64_t r[3] = {tap / axis[2].taps / axis[1].taps, tap / axis[2].taps % axis[1].taps, tap % axis[2].taps};
     to.runs = runs, to.count = count, to.step = axis[2].step, to.rows = channels, to.width = m->row_lanes;
     to.from = job->source + start * job->size, to.from_row = job->source_channel;
@@ -122,22 +121,19 @@ static int64_t gather_taps(const plan *p, const member *m, int64_t group, int64_
     while (tap < end) {
         int64_t used = 0;
         to.taps = 0;
-        to.to = m->panel + (at + live * to.to_tap) * job->size;
+        to.to = m->panel + (at + done * to.to_tap) * job->size;
         for (; tap < end && to.taps < RUNS && used + m->count <= RUNS; tap++, fc_job_next_tap(job, r)) {
             count[to.taps] = source_runs(p, m, r, runs + used);
-            if (!count[to.taps] && job->skip_padding)
-                continue;
-            weight[live + to.taps] = fc_job_weight(job, r);
+            weight[done + to.taps] = fc_job_weight(job, r);
             used += count[to.taps++];
         }
         job->kernels->gather(&to);
-        live += to.taps;
+        done += to.taps;
     }
-    return live;
 }
 
 /* Channels channel .. + channels - 1 of taps tap .. + taps - 1, k of them an entry: the product's
- * operands. Without taps to leave out all is one entry, in the order of the weights. */
+ * operands. */
 static void gather_block(const plan *p, const member *m, int64_t group, int64_t tap, int64_t taps,
                          int64_t channel, int64_t channels, fc_gemm *g)
 {
@@ -147,7 +143,8 @@ static void gather_block(const plan *p, const member *m, int64_t group, int64_t 
         return;
     if (p->in_order) {
         const fc_gather to = {.to_row = taps * m->row_lanes, .to_tap = m->row_lanes};
-        g->taps = gather_taps(p, m, group, tap, taps, channel, channels, to, 0, m->a_tap) > 0;
+        gather_taps(p, m, group, tap, taps, channel, channels, to, 0, m->a_tap);
+        g->taps = 1;
         m->a_tap[0] += channel * job->weight_channel;
         m->b_tap[0] = 0;
         g->k = taps * channels;
@@ -156,7 +153,8 @@ static void gather_block(const plan *p, const member *m, int64_t group, int64_t 
     const fc_gather to = {.to_row = m->row_lanes, .to_tap = g->k * m->row_lanes};
     for (int64_t c = channel; c < channel + channels; c += g->k) {
         const int64_t first = g->taps;
-        g->taps += gather_taps(p, m, group, tap, taps, c, g->k, to, first * to.to_tap, m->a_tap + first);
+        gather_taps(p, m, group, tap, taps, c, g->k, to, first * to.to_tap, m->a_tap + first);
+        g->taps += taps;
         for (int64_t t = first; t < g->taps; t++) {
             m->a_tap[t] += c * job->weight_channel;
             m->b_tap[t] = t * to.to_tap;
@@ -170,9 +168,9 @@ static void scatter(const plan *p, const member *m, int64_t group, int64_t row, 
     const fc_job *job = p->job;
     for (int64_t i = 0; i < m->count; i++) {
         const run *u = &m->runs[i];
-        int64_t to = ((u->image * job->groups + group) * job->rows + row) * job->out_row;
+        int64_t to = ((u->image * job->groups + group) * job->rows + row) * job->out_row + fc_job_place(job);
         for (int a = 0; a < 3; a++)
-            to += (job->axis[a].place + u->at[a] * job->axis[a].place_step) * job->out_axis[a];
+            to += u->at[a] * job->axis[a].place_step * job->out_axis[a];
         job->kernels->copy_rows(&(fc_copy){
             .from = m->tile + u->lane * job->size, .from_row = m->row_lanes, .from_step = 1,
             .to = job->out + to * job->size, .to_row = job->out_row,
@@ -190,7 +188,7 @@ static void compute(const plan *p, member *m, int64_t group, int64_t row, int64_
         && m->first_pixel / image_pixels == (m->first_pixel + m->lanes - 1) / image_pixels;
     const int64_t image = m->first_pixel / image_pixels;
     const int64_t to = ((image * job->groups + group) * job->rows + row) * job->out_row
-        + m->first_pixel % image_pixels;
+        + fc_job_place(job) + m->first_pixel % image_pixels;
     fc_gemm g = {
         .m = rows, .n = m->lanes,
         .a = job->weight + group * job->weight_group * job->size,
@@ -249,7 +247,7 @@ static void cut_channels(plan *p)
     const int64_t channels = p->job->channels > 0 ? p->job->channels : 1;
     const int64_t taps = p->taps > 0 ? p->taps : 1, block = BLOCK_BYTES / p->job->size;
     p->tap_block = fc_least(taps, block);
-    p->in_order = !p->job->skip_pays;
+    p->in_order = p->job->weight_channel == p->taps;
     const int64_t nears = p->in_order || taps >= NEAR ? channels
         : (channels + NEAR / taps - 1) / (NEAR / taps);
     p->near = (channels + nears - 1) / nears;

@@ -177,6 +177,18 @@ NAMED = [
     Geometry((2, 4, 4, 5, 6), (6, 2, 1, 2, 3), (2, 1, 2), 1, 1, 2),
 ]
 
+# So much padding that axes are cut into segments with fewer taps each (conv_segments.c).
+PADDED = [
+    Geometry((1, 40, 33, 26), (32, 40, 3, 3), 1, 12, 12),  # every tap has its own segments
+    Geometry((2, 24, 20, 21), (24, 12, 3, 2), (1, 2), ((18, 0), (3, 20)), (9, 13), 2),
+    Geometry((1, 30, 31, 30), (20, 30, 5, 3), 2, 12, 6),  # five taps; the gradient has phases
+    Geometry((1, 40, 18, 17), (40, 40, 3, 3), 1, ((40, 0), (0, 31)), 9),  # outputs without a tap
+    Geometry((2, 48, 230), (40, 48, 2), 1, ((200, 0),), 200),  # causal
+    Geometry((1, 16, 260), (24, 16, 40), 1, 117, 6),  # more places to cut than cuts
+    Geometry((1, 12, 9, 16, 15), (20, 12, 2, 3, 3), 1, (3, 6, 5), (4, 6, 5)),
+]
+NAMED += PADDED
+
 # Depthwise, one long axis: the Toeplitz form takes over somewhere among these.
 LONG = [
     Geometry((2, 3, 200), (3, 1, 31), 1, 15, 1, 3),

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from conv_cases import LONG, NAMED, Geometry, function, problem
+from conv_cases import LONG, NAMED, PADDED, Geometry, function, problem
 from every_isa import every_isa_with_fma
 
 import fastconv as fc
@@ -35,7 +35,7 @@ def assert_same_bits(ones, others, what):
         assert a.tobytes() == b.tobytes(), f"{what}: {name} differs, by {abs(a - b).max()}"
 
 
-@pytest.mark.parametrize("geometry", LARGE + NAMED[7:9] + LONG[:3], ids=str)
+@pytest.mark.parametrize("geometry", LARGE + NAMED[7:9] + PADDED + LONG[:3], ids=str)
 def test_threads(geometry, isa, dtype, algorithm):
     p = problem(geometry, dtype)
     with fc.num_threads(1):
@@ -77,7 +77,7 @@ def test_instruction_sets_with_fma(geometry, dtype):
         assert_same_bits(every[one], every[other], f"{one} and {other}")
 
 
-@pytest.mark.parametrize("geometry", LARGE[:5] + LONG[:4], ids=str)
+@pytest.mark.parametrize("geometry", LARGE[:5] + PADDED + LONG[:4], ids=str)
 def test_prepared(geometry, isa, dtype, threads, algorithm):
     p = problem(geometry, dtype)
     prepared = fc.prepare_conv(
