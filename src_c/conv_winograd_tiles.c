@@ -79,7 +79,7 @@ void fc_tiled_plan(fc_tiled *t, int64_t chunk)
     if (t->pitch * t->size % 1024 == 0)
         t->pitch += line;
     t->strip = t->cells[0] * t->strips->segment * t->pitch;
-    t->point = fc_off_page(chunk * t->strip, t->size);
+    t->point = fc_odd_lines(chunk * t->strip, t->size);
 }
 
 int64_t fc_tiled_stage_bytes(const fc_tiled *t)
@@ -148,6 +148,19 @@ static void transform(const fc_tiled *t, int64_t group, int64_t vector, int64_t 
         stage_cells(t, plane, channels, top, bottom, left, right, ahead, stage);
     const int64_t before = fc_least(fc_most(left - from, 0), across);
     const int64_t behind = fc_most(fc_least(right - from, across), before);
+    const int64_t tiles = t->whole ? t->strips->segment : at.tiles;
+    const int fused = t->kind == FC_WINOGRAD_DATA && x->taps > 1 && y->taps > 1;
+    for (int64_t i = 0; i < count && fused; i++) {
+        const int64_t below = t->first_y + fc_line_start(y, at.row + i) - top;
+        t->kernels->winograd_inputs(&(fc_winograd_inputs){
+            .tiles = tiles, .step = x->tile, .spread = x->spread,
+            .before = before, .behind = behind,
+            .from = stage + below * (right - left) * vec_bytes,
+            .from_y = y->spread * (right - left) * t->lanes,
+            .to = v + i * t->strip * t->size, .to_tile = t->slot, .to_point = t->point});
+    }
+    if (fused)
+        return;
     for (int64_t i = 0; i < y->points; i++) {
         memset(rows + i * across * vec_bytes, 0, (size_t)(before * vec_bytes));
         memset(rows + (i * across + behind) * vec_bytes, 0,
@@ -173,7 +186,7 @@ static void transform(const fc_tiled *t, int64_t group, int64_t vector, int64_t 
             continue;
         t->kernels->winograd(&(fc_winograd){
             .kind = x->taps > 1 ? t->kind : FC_WINOGRAD_COPY, .length = (int)reach(t, x),
-            .rows = y->points, .items = t->whole ? t->strips->segment : at.tiles,
+            .rows = y->points, .items = tiles,
             .from = rows, .from_row = across * t->lanes, .from_point = x->spread * t->lanes,
             .from_item = t->column,
             .to = strip_v, .to_row = x->points * t->point, .to_point = t->point,

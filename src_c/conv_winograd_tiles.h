@@ -72,11 +72,12 @@ int64_t fc_tiled_rows_bytes(const fc_tiled *tiled);
 void fc_tiled_fill(const fc_tiled *tiled, int64_t group, int64_t first, int64_t count,
                    char *stage, char *rows, char *v, int member, int team);
 
-/* A distance between rows that are walked together must not be a multiple of a page: they would
- * share one set of L1. */
-static inline int64_t fc_off_page(int64_t distance, int64_t size)
+/* Rows that are walked together lie an odd number of cache lines apart, so that no two of them share
+ * a set of L1: 36 in two or four sets are 6 % of a whole convolution. */
+static inline int64_t fc_odd_lines(int64_t distance, int64_t size)
 {
-    return distance * size % 4096 ? distance : distance + FC_LINE / size;
+    const int64_t line = FC_LINE / size, lines = fc_parts(distance, line);
+    return (lines + !(lines & 1)) * line;
 }
 
 /* A piece of the block at `base` (NULL: only count), `*used` moved past it. */

@@ -80,7 +80,7 @@ static void plan_blocks(plan *p, int team)
     p->high = M_BYTES / (p->points * p->z.taps * p->wide * p->size) / 8 * 8;
     p->high = fc_least(fc_most(p->high, 8), p->channels);
     p->down = fc_parts(p->channels, p->high);
-    p->m_point = fc_off_page(p->high * p->wide, p->size);
+    p->m_point = fc_odd_lines(p->high * p->wide, p->size);
     p->m_tap = p->points * p->m_point;
     p->m_block = p->z.taps * p->m_tap;
 }

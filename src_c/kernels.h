@@ -305,6 +305,36 @@ typedef struct {
     int64_t to_row, to_point;
 } fc_winograd_square;
 
+/* DATA along both axes in one pass, for a row of `tiles` tiles. Tile t = spread * i + phase looks at
+ * the columns start + k * spread, k < 6, start = spread * step * i + phase, of the six lines
+ *
+ *     from[y * from_y + (column - before) * lanes]     before <= column < behind, else 0
+ *
+ * and its points go to to[to_tile[t] + (6 y + k) * to_point]. */
+typedef struct {
+    int64_t tiles, step, spread;   /* 2 <= step <= 5 */
+    int64_t before, behind;
+    const void *from;
+    int64_t from_y;
+    void *to;
+    const int64_t *to_tile;        /* (tiles) */
+    int64_t to_point;
+} fc_winograd_inputs;
+
+/* OUTPUT along both axes in one pass, for a row of `tiles` tiles of length x length outputs: from
+ * the points from[t * from_tile + (6 y + k) * from_point], the columns as above with step = length, to
+ *
+ *     to[y * to_y + column * lanes]     y < length, column < width */
+typedef struct {
+    int length;                    /* 2 <= length <= 5 */
+    int64_t tiles, spread, width;
+    const void *from;
+    int64_t from_tile, from_point;
+    void *to;
+    int64_t to_y;
+    const void *bias;              /* one vector, added to every output, or NULL */
+} fc_winograd_outputs;
+
 typedef struct {
     int64_t lanes;   /* of one vector */
     int64_t rows;    /* of the register tile at its widest: worth making m a multiple */
@@ -376,6 +406,9 @@ typedef struct {
     /* Returns, for COPY and OUTPUT, whether every vector that it read was finite. */
     int (*winograd)(const fc_winograd *);
     void (*winograd_square)(const fc_winograd_square *);
+    void (*winograd_inputs)(const fc_winograd_inputs *);
+    /* Returns whether every vector that it read was finite. */
+    int (*winograd_outputs)(const fc_winograd_outputs *);
     /* y[i * step] = z[i] where y[i * step] is not finite, i < count */
     void (*mend)(void *y, int64_t step, const void *z, int64_t count);
 } fc_kernels;
