@@ -126,9 +126,9 @@ static inline void fc_pack_transposed(const fc_attention_sizes *s, const fc_pane
 enum { FC_LAG_CLASSES = 4 };
 typedef struct { int64_t first, last, group; } fc_lag_class;
 
-static inline int fc_classify_lags(const fc_attention_sizes *s, int team, fc_lag_class *of)
+static inline int fc_classify_lags(const fc_attention_sizes *s, int64_t group, fc_lag_class *of)
 {
-    const int64_t most = team > 1 ? 1 : 8 / s->B;   /* states whose rows lie in one piece */
+    const int64_t most = group < s->B ? 1 : 8 / s->B;   /* states whose rows lie in one piece */
     int count = 0;
     for (int64_t first = 1; first <= s->k; first = of[count++].last + 1) {
         const int64_t last = 2 * first <= most ? 2 * first - 1 : s->k;
@@ -144,25 +144,31 @@ static inline int64_t fc_slots(const fc_attention_sizes *s, int classes, const f
 }
 
 /* Threads that are worth starting for so many products of each state that wait for the step before,
- * and so many that do not. One sequence has nothing to share of the first. A member should have
- * some 150 us to do, fifteen times the usual: it meets the others three times, each time with what
- * they wrote in caches of theirs (100 steps of one sequence, n = 64, k = 2, with gradients: 0.23
- * ms, on two threads 0.35). */
+ * and so many that do not. One sequence has nothing to share of the first. As for the gated
+ * network a member's share must be 200 Mflop, 2 ms, or the wait for a member whose core another
+ * process keeps busy costs more than it brings. */
 static inline int fc_attention_threads(const fc_attention_sizes *s, int threads, double waiting, double free)
 {
     const double products = (s->B > 1 ? waiting : 0) + free, states = (double)(s->T * s->B) * (double)(1 + s->lags);
-    return fc_useful_threads(threads, 2 * states * (double)(s->n * s->n) * products / 15);
+    const double most = 2 * states * (double)(s->n * s->n) * products / 200e6;
+    return most < 2 ? 1 : most < threads ? (int)most : threads;
 }
 
-/* Member's rows of the batch: whole register tiles, if there are enough of them. Sequences are
- * independent, so the members need not wait for each other. */
-static inline void fc_batch_share(const fc_attention_sizes *s, int member, int team,
-                                  int64_t *begin, int64_t *end)
+/* Sequences that go through time together, independently of the others: on one thread all, else
+ * the 8 that fill a register tile, or as many as a member's share where the matrices that a step
+ * reads do not stay in L2. */
+static inline int64_t fc_attention_group(const fc_attention_sizes *s, int team)
 {
-    const int64_t unit = s->B >= 8 * team ? 8 : 1;
-    fc_share((s->B + unit - 1) / unit, member, team, begin, end);
-    *begin *= unit;
-    *end = *end * unit < s->B ? *end * unit : s->B;
+    const size_t matrices = 2 * (size_t)(s->cols * s->n) * s->size;
+    const int64_t share = (s->B + team - 1) / team;
+    return s->B < 8 * team ? share : matrices <= 512 << 10 && team > 1 ? 8 : fc_round_up(share, 8);
+}
+
+/* Steps of one task: all on one thread, else some 200 us for a group. */
+static inline int64_t fc_attention_block(const fc_attention_sizes *s, int64_t group, int team)
+{
+    const double step = 4.0 * (double)(group * s->n * s->n * (1 + s->lags)), steps = 16e6 / step;
+    return team == 1 || steps > (double)s->T ? s->T : steps < 1 ? 1 : (int64_t)steps;
 }
 
 /* `rows` are those of the sequences b0 .. b1 - 1, `each` elements long: zero the ones that have

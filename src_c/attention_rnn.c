@@ -12,7 +12,8 @@
  *     shared      h[t] = V (a_0 x + a_1 s_1 + ... + a_k s_k): one product, whatever k is
  *     infinite    the same, the sum carried on from step to step
  *
- * Sequences are independent: each thread takes some through all steps and waits for nobody.
+ * Sequences are independent: some at a time go through some steps, a task for whichever thread is
+ * free.
  */
 #include "attention_job.h"
 
@@ -41,7 +42,8 @@ typedef struct {
     void *a;                          /* (B, k + 1) */
     void *mixed;                      /* (B, n) */
     void *mu, *d, *d_lost, *num, *num_lost, *m, *z;   /* infinite: see fc_online */
-    fc_units matrices, chunks;        /* of `prepare` and `inputs` */
+    int64_t group, block;             /* sequences and steps of a task */
+    fc_work work;
 } job;
 
 /* --- scratch -------------------------------------------------------------------------------- */
@@ -72,16 +74,16 @@ static void lay_out_lags(job *p, uintptr_t *end, int64_t rows)
 static size_t lay_out(job *p, uintptr_t base, int team)
 {
     const fc_attention_sizes *s = &p->s;
-    const int64_t B = s->B, n = s->n, k = s->k, team_rows = (B + team - 1) / team;
+    const int64_t B = s->B, n = s->n, k = s->k, group = p->group;
     const int64_t rows = B > FC_ATTENTION_CHUNK ? B : FC_ATTENTION_CHUNK;
     uintptr_t end = base;
     p->row_n = fc_carve(&end, rows, sizeof(int64_t));
     p->member_in = fc_carve(&end, team * 2 * (k + 1), sizeof(fc_in));
 
-    p->score_x = panels(s, &end, n, team_rows);
+    p->score_x = panels(s, &end, n, group);
     p->score_x.triangle = !p->tape;
-    p->value_x = panels(s, &end, n, team_rows);
-    lay_out_lags(p, &end, team_rows);
+    p->value_x = panels(s, &end, n, group);
+    lay_out_lags(p, &end, group);
     p->symmetric = fc_carve(&end, p->tape && !s->net->shared ? n * s->cols : 0, s->size);
     p->pack_length = fc_round_up(fc_panels_length(n, n, s->kn->width), 64);
     p->member_pack = fc_carve(&end, team * p->pack_length, s->size);
@@ -99,6 +101,7 @@ static size_t lay_out(job *p, uintptr_t base, int team)
         *scalars[i] = fc_carve(&end, s->infinite ? B : 0, s->size);
     p->num = fc_carve(&end, s->infinite ? B * n : 0, s->size);
     p->num_lost = fc_carve(&end, s->infinite ? B * n : 0, s->size);
+    p->work.done = fc_carve(&end, (B + group - 1) / group, sizeof(int64_t));
     for (int64_t i = 0; base && i < rows; i++)
         p->row_n[i] = i * n;
     return end - base;
@@ -163,23 +166,20 @@ static void prepare_value(const job *p, int64_t i)
     fc_pack_transposed(s, to, column, fc_at(p->w_v, i * s->n * s->n, s->size), s->n);
 }
 
-static void prepare(void *context, int member, int team)
+static void prepare(void *context, int member, int64_t i, int64_t link)
 {
-    job *p = context;
-    const int64_t count = p->s.net->shared ? 1 : p->s.k + 1;
-    (void)team;
-    for (int64_t i; (i = fc_take(&p->matrices, 1)) < count;) {
-        prepare_score(p, i, member);
-        prepare_value(p, i);
-    }
+    (void)link;
+    prepare_score(context, i, member);
+    prepare_value(context, i);
 }
 
 /* With a tape, after all M_i + M_i^T: into panels across their borders. */
-static void pack_scores(const job *p)
+static void pack_scores(void *context, int member, int64_t c, int64_t link)
 {
+    const job *p = context;
     const fc_attention_sizes *s = &p->s;
-    for (int c = 0; c < p->classes; c++)
-        fc_pack(s, &p->score_lag[c], fc_at(p->symmetric, (p->of[c].first - 1) * s->n, s->size), s->cols);
+    (void)member, (void)link;
+    fc_pack(s, &p->score_lag[c], fc_at(p->symmetric, (p->of[c].first - 1) * s->n, s->size), s->cols);
 }
 
 /* --- scores --------------------------------------------------------------------------------- */
@@ -196,22 +196,19 @@ static void score(const job *p, const fc_panels *matrix, int64_t rows, const voi
     s->kn->dots(rows, 1, n, (fc_in){states, n}, (fc_in){product, n}, p->tape ? 0.5 : 1, out);
 }
 
-/* x's terms, for all steps and sequences alike. */
-static void inputs(void *context, int member, int team)
+/* x's terms of a chunk of rows, for all steps and sequences alike. */
+static void inputs(void *context, int member, int64_t chunk, int64_t link)
 {
-    job *p = context;
+    const job *p = context;
     const fc_attention_sizes *s = &p->s;
-    const int64_t n = s->n, rows = s->T * s->B;
-    (void)team;
-    for (int64_t r; (r = fc_take(&p->chunks, FC_ATTENTION_CHUNK)) < rows;) {
-        const int64_t count = rows - r < FC_ATTENTION_CHUNK ? rows - r : FC_ATTENTION_CHUNK;
-        const void *x = fc_at(p->x, r * n, s->size);
-        score(p, &p->score_x, count, x, p->tape ? fc_at(p->tape->grown_x, r * n, s->size) : NULL,
-              fc_at(p->member_y, member * p->y_length, s->size),
-              (fc_out){fc_at(p->wx, r, s->size), 1});
-        if (!s->net->shared)
-            fc_multiply(s, count, x, p->row_n, &p->value_x, fc_at(p->h, r * n, s->size), n);
-    }
+    const int64_t n = s->n, r = chunk * FC_ATTENTION_CHUNK, left = s->T * s->B - r;
+    const int64_t count = left < FC_ATTENTION_CHUNK ? left : FC_ATTENTION_CHUNK;
+    const void *x = fc_at(p->x, r * n, s->size);
+    (void)link;
+    score(p, &p->score_x, count, x, p->tape ? fc_at(p->tape->grown_x, r * n, s->size) : NULL,
+          fc_at(p->member_y, member * p->y_length, s->size), (fc_out){fc_at(p->wx, r, s->size), 1});
+    if (!s->net->shared)
+        fc_multiply(s, count, x, p->row_n, &p->value_x, fc_at(p->h, r * n, s->size), n);
 }
 
 /* h[t] for t >= 0, else a state of h0, of sequence b. */
@@ -382,21 +379,19 @@ static void infinite_start(const job *p, int64_t b0, int64_t b1, int member)
     }
 }
 
-static void recur(void *context, int member, int team)
+/* The next block of steps of a group of sequences. */
+static void recur(void *context, int member, int64_t group, int64_t link)
 {
     const job *p = context;
     const fc_attention_sizes *s = &p->s;
-    int64_t b0, b1;
-    fc_batch_share(s, member, team, &b0, &b1);
-    if (b0 >= b1)
-        return;
+    const int64_t b0 = group * p->group, b1 = b0 + p->group < s->B ? b0 + p->group : s->B;
+    const int64_t t0 = link * p->block, t1 = t0 + p->block < s->T ? t0 + p->block : s->T;
     fc_in *in = fc_at(p->member_in, member * 2 * (s->k + 1), sizeof(fc_in));
-    if (s->infinite)
+    if (t0 == 0 && s->infinite)
         infinite_start(p, b0, b1, member);
-    else
-        for (int64_t t = -s->given; t < 0; t++)
-            born(p, t, b0, b1, member);
-    for (int64_t t = 0; t < s->T; t++) {
+    for (int64_t t = -s->given; t0 == 0 && !s->infinite && t < 0; t++)
+        born(p, t, b0, b1, member);
+    for (int64_t t = t0; t < t1; t++) {
         if (s->infinite)
             infinite_step(p, t, b0, b1, 1);
         else
@@ -409,6 +404,13 @@ static void recur(void *context, int member, int team)
 
 /* --- the call ------------------------------------------------------------------------------- */
 
+static void forward_member(void *context, int member, int team)
+{
+    job *p = context;
+    (void)team;
+    fc_run_stages(&p->work, p, member);
+}
+
 int fc_attention_rnn_forward(const fc_attention_rnn *net, const void *x, const void *w_q,
                              const void *w_k, const void *w_v, const void *h0, void *h,
                              const fc_attention_tape *tape, int threads)
@@ -416,20 +418,26 @@ int fc_attention_rnn_forward(const fc_attention_rnn *net, const void *x, const v
     job p = {.s = fc_attention_measure(net), .x = x, .w_q = w_q, .w_k = w_k, .w_v = w_v, .h0 = h0,
              .h = h, .tape = tape};
     const fc_attention_sizes *s = &p.s;
-    const int team = fc_team_size(fc_attention_threads(s, threads, 1, 0.5)), split = s->B < team ? (int)s->B : team;
+    const int team = fc_team_size(fc_attention_threads(s, threads, 1, 0.5));
+    p.group = fc_attention_group(s, team);
+    p.block = fc_attention_block(s, p.group, team);
     if (!net->shared)
-        p.classes = fc_classify_lags(s, split, p.of);
+        p.classes = fc_classify_lags(s, p.group, p.of);
     p.slots = net->shared ? (s->k > 0 ? s->k : 1) : fc_slots(s, p.classes, p.of);
+    const fc_stage stages[] = {
+        {net->shared ? 1 : s->k + 1, 1, prepare},
+        {tape ? p.classes : 0, 1, pack_scores},
+        {(s->T * s->B + FC_ATTENTION_CHUNK - 1) / FC_ATTENTION_CHUNK, 1, inputs},
+        {(s->B + p.group - 1) / p.group, (s->T + p.block - 1) / p.block, recur},
+    };
+    p.work.stages = stages;
+    p.work.count = sizeof stages / sizeof *stages;
     const size_t bytes = lay_out(&p, 0, team);
     void *scratch = fc_arena_take(bytes);
     if (!scratch)
         return FC_NO_MEMORY;
     lay_out(&p, (uintptr_t)scratch, team);
-    fc_parallel(net->shared ? 1 : team, prepare, &p);
-    if (tape)
-        pack_scores(&p);
-    fc_parallel(team, inputs, &p);
-    fc_parallel(split, recur, &p);
+    fc_parallel(team, forward_member, &p);
     fc_arena_give(scratch);
     return FC_OK;
 }

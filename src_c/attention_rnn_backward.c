@@ -57,7 +57,9 @@ typedef struct {
     void *member_y, *member_pack;
     int64_t pack_length, y_length;
     int64_t width;                    /* of the panels of the sums and of G_i */
-    fc_units chunks, parts, grams;    /* of `inputs`, `sums` and `score_weights` */
+    int64_t group, block;             /* sequences and steps of a task */
+    int64_t parts;                    /* panels of all sums */
+    fc_work work;
 } job;
 
 /* --- scratch -------------------------------------------------------------------------------- */
@@ -74,7 +76,7 @@ static size_t lay_out(job *p, uintptr_t base, int team)
 {
     const fc_attention_sizes *s = &p->s;
     const int64_t T = s->T, B = s->B, n = s->n, k = s->k, n8 = fc_round_up(n, 8);
-    const int64_t shared = s->net->shared, team_rows = (B + team - 1) / team;
+    const int64_t shared = s->net->shared, group = p->group, groups = (B + group - 1) / group;
     const int64_t rows = B > FC_ATTENTION_CHUNK ? B : FC_ATTENTION_CHUNK;
     uintptr_t end = base;
     p->row_n = fc_carve(&end, rows > n ? rows : n, sizeof(int64_t));
@@ -82,9 +84,9 @@ static size_t lay_out(job *p, uintptr_t base, int team)
     p->row_8_states = fc_carve(&end, n8, sizeof(int64_t));
     p->member_in = fc_carve(&end, team * 2 * (k + 1), sizeof(fc_in));
 
-    p->value_x = panels(s, &end, n, team_rows);
+    p->value_x = panels(s, &end, n, group);
     for (int c = 0; c < p->classes; c++)
-        p->value_lag[c] = panels(s, &end, (p->of[c].last - p->of[c].first + 1) * n, p->of[c].group * team_rows);
+        p->value_lag[c] = panels(s, &end, (p->of[c].last - p->of[c].first + 1) * n, p->of[c].group * group);
     p->wide = fc_carve(&end, shared ? 0 : n * s->cols, s->size);
     p->y = fc_carve(&end, shared ? T * B * n : p->slots * B * s->cols, s->size);
     p->r = fc_carve(&end, T * B, s->size);
@@ -98,11 +100,11 @@ static size_t lay_out(job *p, uintptr_t base, int team)
     p->columns_s = fc_carve(&end, n8 * (s->before + T) * B, s->size);
     p->gram = fc_carve(&end, (shared ? 1 : k + 1) * n * n, s->size);
 
-    p->width = fc_panel_width(s->kn, n, n);
     p->pack_length = fc_round_up((n > DEPTH ? n : DEPTH) * p->width, 64);
     p->member_pack = fc_carve(&end, team * p->pack_length, s->size);
     p->y_length = fc_round_up(FC_ATTENTION_CHUNK * n, 64);
     p->member_y = fc_carve(&end, team * p->y_length, s->size);
+    p->work.done = fc_carve(&end, groups > p->parts ? groups : p->parts, sizeof(int64_t));
     return end - base;
 }
 
@@ -118,17 +120,29 @@ static void fill_tables(job *p)
     }
 }
 
-static void pack_values(job *p)
+/* V_i beside the others, separate matrices. */
+static void widen_values(void *context, int member, int64_t lag, int64_t link)
 {
+    const job *p = context;
     const fc_attention_sizes *s = &p->s;
     const int64_t n = s->n;
-    fc_pack(s, &p->value_x, p->w_v, n);
-    for (int64_t i = 1; i <= s->k && !s->net->shared; i++)
-        for (int64_t row = 0; row < n; row++)
-            memcpy(fc_at(p->wide, row * s->cols + (i - 1) * n, s->size),
-                   fc_at(p->w_v, (i * n + row) * n, s->size), (size_t)n * s->size);
-    for (int c = 0; c < p->classes; c++)
-        fc_pack(s, &p->value_lag[c], fc_at(p->wide, (p->of[c].first - 1) * n, s->size), s->cols);
+    (void)member, (void)link;
+    for (int64_t row = 0; row < n; row++)
+        memcpy(fc_at(p->wide, row * s->cols + lag * n, s->size),
+               fc_at(p->w_v, ((lag + 1) * n + row) * n, s->size), (size_t)n * s->size);
+}
+
+/* V_0, then classes of the lags. */
+static void pack_values(void *context, int member, int64_t i, int64_t link)
+{
+    const job *p = context;
+    const fc_attention_sizes *s = &p->s;
+    const int64_t c = i - 1;
+    (void)member, (void)link;
+    if (i == 0)
+        fc_pack(s, &p->value_x, p->w_v, s->n);
+    else
+        fc_pack(s, &p->value_lag[c], fc_at(p->wide, (p->of[c].first - 1) * s->n, s->size), s->cols);
 }
 
 /* --- addresses ------------------------------------------------------------------------------ */
@@ -196,11 +210,12 @@ static void separate_products(const job *p, int64_t t, int64_t b0, int64_t b1)
     }
 }
 
-static void separate_loop(const job *p, int64_t b0, int64_t b1)
+/* Steps t1 .. t0, backwards. */
+static void separate_loop(const job *p, int64_t b0, int64_t b1, int64_t t0, int64_t t1)
 {
     const fc_attention_sizes *s = &p->s;
     const int64_t n = s->n;
-    for (int64_t t = s->T - 1; t >= -s->k; t--) {
+    for (int64_t t = t1; t >= t0; t--) {
         for (int64_t i = t < 0 ? -t : 1; i <= s->k && t + i < s->T; i++)
             from_lag(p, t, i, b0, b1);
         if (t < 0)
@@ -253,10 +268,10 @@ static void gather_later(const job *p, int64_t t, int64_t b0, int64_t b1, fc_in 
     s->kn->mix(b1 - b0, 1, count, weight, source, (fc_out){fc_at(p->rho, b0, s->size), 1});
 }
 
-static void shared_loop(const job *p, int64_t b0, int64_t b1, fc_in *in)
+static void shared_loop(const job *p, int64_t b0, int64_t b1, int64_t t0, int64_t t1, fc_in *in)
 {
     const fc_attention_sizes *s = &p->s;
-    for (int64_t t = s->T - 1; t >= -s->before; t--) {
+    for (int64_t t = t1; t >= t0; t--) {
         if (t < s->T - 1 && s->k > 0) {
             gather_later(p, t, b0, b1, in);
             to_state(p, t, b0, b1, NULL);
@@ -266,10 +281,10 @@ static void shared_loop(const job *p, int64_t b0, int64_t b1, fc_in *in)
     }
 }
 
-static void infinite_loop(const job *p, int64_t b0, int64_t b1)
+/* No later step yet: the least m is the largest number there is. */
+static void infinite_start(const job *p, int64_t b0, int64_t b1)
 {
     const fc_attention_sizes *s = &p->s;
-    const int64_t n = s->n;
     for (int64_t b = b0; b < b1; b++)
         if (s->net->dtype == FC_F32)
             ((float *)p->nu)[b] = FLT_MAX;
@@ -277,11 +292,17 @@ static void infinite_loop(const job *p, int64_t b0, int64_t b1)
             ((double *)p->nu)[b] = DBL_MAX;
     void *const zeros[] = {p->p, p->p_lost, p->rho, p->rho_lost};
     for (int i = 0; i < 4; i++) {
-        const int64_t each = i < 2 ? n : 1;
+        const int64_t each = i < 2 ? s->n : 1;
         memset(fc_at(zeros[i], b0 * each, s->size), 0, (size_t)((b1 - b0) * each) * s->size);
     }
+}
+
+static void infinite_loop(const job *p, int64_t b0, int64_t b1, int64_t t0, int64_t t1)
+{
+    const fc_attention_sizes *s = &p->s;
+    const int64_t n = s->n;
     void *e = fc_at(p->e, b0, s->size);
-    for (int64_t t = s->T - 1; t >= -s->before; t--) {
+    for (int64_t t = t1; t >= t0; t--) {
         if (t < s->T - 1) {
             const int later = t + 1 >= 0;   /* does step t + 1 look back, or is it in h0 too? */
             const fc_online_back step = {
@@ -303,24 +324,26 @@ static void infinite_loop(const job *p, int64_t b0, int64_t b1)
     }
 }
 
-static void recur(void *context, int member, int team)
+/* The next block of steps of a group of sequences. */
+static void recur(void *context, int member, int64_t group, int64_t link)
 {
     const job *p = context;
     const fc_attention_sizes *s = &p->s;
-    int64_t b0, b1;
-    fc_batch_share(s, member, team, &b0, &b1);
-    if (b0 >= b1)
-        return;
+    const int64_t b0 = group * p->group, b1 = b0 + p->group < s->B ? b0 + p->group : s->B;
+    const int64_t t1 = s->T - 1 - link * p->block, t0 = t1 - p->block < -s->before ? -s->before : t1 - p->block + 1;
     if (!s->net->shared) {
-        separate_loop(p, b0, b1);
+        separate_loop(p, b0, b1, t0, t1);
         return;
     }
-    void *newest = step_row(p, p->dw_states, s->before + s->T - 1, b0, 1);
-    memset(newest, 0, (size_t)(b1 - b0) * s->size);   /* nobody looks back at the last state */
+    if (link == 0) {   /* nobody looks back at the last state */
+        memset(step_row(p, p->dw_states, s->before + t1, b0, 1), 0, (size_t)(b1 - b0) * s->size);
+        if (s->infinite)
+            infinite_start(p, b0, b1);
+    }
     if (s->infinite)
-        infinite_loop(p, b0, b1);
+        infinite_loop(p, b0, b1, t0, t1);
     else
-        shared_loop(p, b0, b1, fc_at(p->member_in, member * 2 * (s->k + 1), sizeof(fc_in)));
+        shared_loop(p, b0, b1, t0, t1, fc_at(p->member_in, member * 2 * (s->k + 1), sizeof(fc_in)));
 }
 
 /* --- after the loop: x ---------------------------------------------------------------------- */
@@ -351,23 +374,22 @@ static void inputs_chunk(const job *p, int64_t r, int64_t count, int member)
     s->kn->pack_columns(count, n, (fc_in){x, n}, 8 * rows, fc_at(p->columns_x, r * 8, s->size));
 }
 
+static int64_t chunks_of(int64_t rows) { return (rows + FC_ATTENTION_CHUNK - 1) / FC_ATTENTION_CHUNK; }
+
 /* Chunks of the steps, then chunks of the states. */
-static void inputs(void *context, int member, int team)
+static void inputs(void *context, int member, int64_t unit, int64_t link)
 {
-    job *p = context;
+    const job *p = context;
     const fc_attention_sizes *s = &p->s;
     const int64_t chunk = FC_ATTENTION_CHUNK, rows = s->T * s->B, states = (s->before + s->T) * s->B;
-    const int64_t of_steps = (rows + chunk - 1) / chunk, all = of_steps + (states + chunk - 1) / chunk;
-    (void)team;
-    for (int64_t unit; (unit = fc_take(&p->chunks, 1)) < all;) {
-        const int64_t r = (unit < of_steps ? unit : unit - of_steps) * chunk, left = (unit < of_steps ? rows : states) - r;
-        const int64_t count = left < chunk ? left : chunk;
-        if (unit < of_steps)
-            inputs_chunk(p, r, count, member);
-        else
-            s->kn->pack_columns(count, s->n, (fc_in){fc_at(p->tape->states, r * s->n, s->size), s->n},
-                                8 * states, fc_at(p->columns_s, r * 8, s->size));
-    }
+    const int64_t of_steps = chunks_of(rows), r = (unit < of_steps ? unit : unit - of_steps) * chunk;
+    const int64_t left = (unit < of_steps ? rows : states) - r, count = left < chunk ? left : chunk;
+    (void)link;
+    if (unit < of_steps)
+        inputs_chunk(p, r, count, member);
+    else
+        s->kn->pack_columns(count, s->n, (fc_in){fc_at(p->tape->states, r * s->n, s->size), s->n},
+                            8 * states, fc_at(p->columns_s, r * 8, s->size));
 }
 
 /* --- after the loop: weights ---------------------------------------------------------------- */
@@ -435,11 +457,13 @@ static void add_outer(const job *p, const outer_sum *o, int64_t r, int64_t j, vo
     }
 }
 
-/* One chunk of rows of one panel: unit = matrix * panels + panel. */
-static void add_chunk(const job *p, int64_t unit, int64_t r, int member)
+/* The next rows of one panel: unit = matrix * panels + panel. As the panel that has got the least
+ * far comes first, rows are read once for all. */
+static void add_chunk(void *context, int member, int64_t unit, int64_t link)
 {
+    const job *p = context;
     const fc_attention_sizes *s = &p->s;
-    const int64_t panels = (s->n + p->width - 1) / p->width, index = unit / panels, n = s->n;
+    const int64_t panels = (s->n + p->width - 1) / p->width, index = unit / panels, n = s->n, r = link * DEPTH;
     void *c = fc_at(index % 2 ? p->gram : p->dw_v, index / 2 * n * n, s->size);
     outer_sum term[2];
     const int terms = sum_terms(p, index, term);
@@ -447,20 +471,6 @@ static void add_chunk(const job *p, int64_t unit, int64_t r, int member)
         if (r < term[i].rows)
             add_outer(p, &term[i], r, unit % panels * p->width, c, index % 2, r > 0 || i > 0,
                       fc_at(p->member_pack, member * p->pack_length, s->size));
-}
-
-/* One thread takes all units together, chunk by chunk, so that a chunk is read once for all. */
-static void sums(void *context, int member, int team)
-{
-    job *p = context;
-    const fc_attention_sizes *s = &p->s;
-    const int64_t matrices = s->net->shared ? 2 : 2 * (s->k + 1);
-    const int64_t count = matrices * ((s->n + p->width - 1) / p->width), take = team > 1 ? 1 : count;
-    const int64_t rows = (s->net->shared ? s->before + s->T : s->T) * s->B;
-    for (int64_t unit; (unit = fc_take(&p->parts, take)) < count;)
-        for (int64_t r = 0; r < rows; r += DEPTH)
-            for (int64_t u = unit; u < unit + take; u++)
-                add_chunk(p, u, r, member);
 }
 
 /* A panel of G, of whose diagonal block and what is above it only the upper triangle is there. */
@@ -474,24 +484,28 @@ static void pack_gram(const job *p, void *gram, int64_t j, int64_t cols, void *p
 }
 
 /* dQ_i = K_i G_i and dK_i = Q_i G_i, panel by panel. */
-static void score_weights(void *context, int member, int team)
+static void score_weights(void *context, int member, int64_t unit, int64_t link)
 {
-    job *p = context;
+    const job *p = context;
     const fc_attention_sizes *s = &p->s;
     const int64_t n = s->n, width = p->width, panels = (n + width - 1) / width;
-    const int64_t count = (s->net->shared ? 1 : s->k + 1) * panels;
+    const int64_t at = unit / panels * n * n, j = unit % panels * width, cols = n - j < width ? n - j : width;
     void *pack = fc_at(p->member_pack, member * p->pack_length, s->size);
-    (void)team;
-    for (int64_t unit; (unit = fc_take(&p->grams, 1)) < count;) {
-        const int64_t at = unit / panels * n * n, j = unit % panels * width, cols = n - j < width ? n - j : width;
-        const fc_panels gram = {.at = pack, .k = n, .cols = cols, .width = width};
-        pack_gram(p, fc_at(p->gram, at, s->size), j, cols, pack, fc_at(p->member_y, member * p->y_length, s->size));
-        fc_multiply(s, n, fc_at(p->w_k, at, s->size), p->row_n, &gram, fc_at(p->dw_q, at + j, s->size), n);
-        fc_multiply(s, n, fc_at(p->w_q, at, s->size), p->row_n, &gram, fc_at(p->dw_k, at + j, s->size), n);
-    }
+    const fc_panels gram = {.at = pack, .k = n, .cols = cols, .width = width};
+    (void)link;
+    pack_gram(p, fc_at(p->gram, at, s->size), j, cols, pack, fc_at(p->member_y, member * p->y_length, s->size));
+    fc_multiply(s, n, fc_at(p->w_k, at, s->size), p->row_n, &gram, fc_at(p->dw_q, at + j, s->size), n);
+    fc_multiply(s, n, fc_at(p->w_q, at, s->size), p->row_n, &gram, fc_at(p->dw_k, at + j, s->size), n);
 }
 
 /* --- the call ------------------------------------------------------------------------------- */
+
+static void backward_member(void *context, int member, int team)
+{
+    job *p = context;
+    (void)team;
+    fc_run_stages(&p->work, p, member);
+}
 
 int fc_attention_rnn_backward(const fc_attention_rnn *net, void *grad, const void *x,
                               const void *w_q, const void *w_k, const void *w_v,
@@ -501,21 +515,32 @@ int fc_attention_rnn_backward(const fc_attention_rnn *net, void *grad, const voi
     job p = {.s = fc_attention_measure(net), .x = x, .w_q = w_q, .w_k = w_k, .w_v = w_v,
              .tape = tape, .grad = grad, .dx = dx, .dw_q = dw_q, .dw_k = dw_k, .dw_v = dw_v};
     const fc_attention_sizes *s = &p.s;
-    const int team = fc_team_size(fc_attention_threads(s, threads, 1, 1.5)), split = s->B < team ? (int)s->B : team;
+    const int team = fc_team_size(fc_attention_threads(s, threads, 1, 1.5));
+    const int64_t rows = s->T * s->B, states = (s->before + s->T) * s->B;
+    p.group = fc_attention_group(s, team);
+    p.block = fc_attention_block(s, p.group, team) + (team == 1 ? s->before : 0);
     if (!net->shared)
-        p.classes = fc_classify_lags(s, split, p.of);
+        p.classes = fc_classify_lags(s, p.group, p.of);
     p.slots = fc_slots(s, p.classes, p.of);
+    p.width = fc_panel_width(s->kn, s->n, s->n);
+    p.parts = 2 * (net->shared ? 1 : s->k + 1) * ((s->n + p.width - 1) / p.width);
+    const fc_stage stages[] = {
+        {net->shared ? 0 : s->k, 1, widen_values},
+        {1 + p.classes, 1, pack_values},
+        {(s->B + p.group - 1) / p.group, (s->before + s->T + p.block - 1) / p.block, recur},
+        {chunks_of(rows) + chunks_of(states), 1, inputs},
+        {p.parts, ((net->shared ? states : rows) + DEPTH - 1) / DEPTH, add_chunk},
+        {p.parts / 2, 1, score_weights},
+    };
+    p.work.stages = stages;
+    p.work.count = sizeof stages / sizeof *stages;
     const size_t bytes = lay_out(&p, 0, team);
     void *scratch = fc_arena_take(bytes);
     if (!scratch)
         return FC_NO_MEMORY;
     lay_out(&p, (uintptr_t)scratch, team);
     fill_tables(&p);
-    pack_values(&p);
-    fc_parallel(split, recur, &p);
-    fc_parallel(team, inputs, &p);
-    fc_parallel(team, sums, &p);
-    fc_parallel(team, score_weights, &p);
+    fc_parallel(team, backward_member, &p);
     for (int64_t t = 0; net->lengths && t < s->T; t++)
         fc_clear_ended(s, t, 0, s->B, step_row(&p, dx, t, 0, s->n), s->n);
     fc_arena_give(scratch);

@@ -234,3 +234,66 @@ void fc_run_tasks(fc_tasks *tasks, const fc_task_rules *rules, void *context)
     }
     let_go(tasks);
 }
+
+/* A member's view of work in stages. */
+typedef struct { fc_work *work; void *context; int member; } fc_view;
+
+/* To the next stage that has tasks, once those of this one are finished. */
+static const fc_stage *current_stage(fc_work *work)
+{
+    while (work->at < work->count) {
+        const fc_stage *stage = &work->stages[work->at];
+        if (work->finished < stage->chains * stage->links)
+            return stage;
+        work->at++;
+        work->begun = work->finished = 0;
+    }
+    return NULL;
+}
+
+static int64_t pick_chain(void *context)
+{
+    fc_work *work = ((fc_view *)context)->work;
+    const fc_stage *stage = current_stage(work);
+    if (!stage)
+        return FC_NEVER;
+    if (work->begun == stage->chains * stage->links)
+        return FC_LATER;
+    if (stage->links == 1)
+        return work->begun++;
+    for (int64_t i = 0; work->begun == 0 && i < stage->chains; i++)
+        work->done[i] = 0;
+    int64_t best = FC_LATER;
+    for (int64_t i = 0; i < stage->chains; i++)
+        if (work->done[i] >= 0 && work->done[i] < stage->links && (best < 0 || work->done[i] < work->done[best]))
+            best = i;
+    if (best >= 0) {
+        work->done[best] = -1 - work->done[best];
+        work->begun++;
+    }
+    return best;
+}
+
+/* The stage stays what it is while one of its tasks is not finished. */
+static void run_link(void *context, int64_t chain)
+{
+    const fc_view *view = context;
+    const fc_work *work = view->work;
+    const fc_stage *stage = &work->stages[work->at];
+    stage->run(view->context, view->member, chain, stage->links == 1 ? 0 : -1 - work->done[chain]);
+}
+
+static void finish_link(void *context, int64_t chain)
+{
+    fc_work *work = ((fc_view *)context)->work;
+    work->finished++;
+    if (work->stages[work->at].links > 1)
+        work->done[chain] = -work->done[chain];   /* one more than it was */
+}
+
+void fc_run_stages(fc_work *work, void *context, int member)
+{
+    static const fc_task_rules rules = {pick_chain, run_link, finish_link};
+    fc_view view = {work, context, member};
+    fc_run_tasks(&work->tasks, &rules, &view);
+}

@@ -2,7 +2,7 @@
  *
  * A driver writes its work as body(context, member, team). Work is divided by fc_share, taken in
  * units (fc_take, fc_next_piece) or, where these need each other's results, run as tasks
- * (fc_run_tasks); no result may depend on `team` or on who computed it.
+ * (fc_run_tasks, fc_run_stages); no result may depend on `team` or on who computed it.
  */
 #ifndef FC_PARALLEL_H
 #define FC_PARALLEL_H
@@ -71,5 +71,25 @@ typedef struct {
 } fc_task_rules;
 typedef struct { _Alignas(64) int held; _Alignas(64) int finished; int waiting; } fc_tasks;
 void fc_run_tasks(fc_tasks *tasks, const fc_task_rules *rules, void *context);
+
+/* Such tasks in stages, each of which needs all that came before it: a stage has `chains` chains of
+ * `links` tasks that follow one another, and chains do not need each other. Of the chains that
+ * nobody is at, the one that has got the least far is taken. Either may be 0. */
+typedef struct {
+    int64_t chains, links;
+    void (*run)(void *context, int member, int64_t chain, int64_t link);
+} fc_stage;
+
+/* Zero it but for the first two and `done`, which has room for the chains of any stage whose links
+ * are more than one; then every member calls fc_run_stages. */
+typedef struct {
+    const fc_stage *stages;
+    int count;
+    int64_t *done;            /* links of each chain; -1 - that, while somebody is at the next */
+    int at;                   /* the stage, */
+    int64_t begun, finished;  /* tasks of it */
+    fc_tasks tasks;
+} fc_work;
+void fc_run_stages(fc_work *work, void *context, int member);
 
 #endif
