@@ -8,7 +8,7 @@
  * A chunk of strips at a time: V is filled, then (block of filters) x (depth) x (band of strips)
  * are multiplied and finished. Where there are strips enough, each member of the team has chunks
  * of its own, and nothing to wait for; else they share the chunk, first the filling, then the
- * blocks of filters. Channels are summed in slices of about TERMS products, each one chain,
+ * blocks of filters. Channels are summed in slices (conv_winograd_weights.h), each one chain,
  * whose sums are added in order.
  */
 #include "conv_winograd.h"
@@ -18,28 +18,21 @@
 #include "arena.h"
 #include "conv_thin.h"
 #include "conv_winograd_tiles.h"
+#include "conv_winograd_weights.h"
 #include "parallel.h"
 
-enum {
-    TERMS = 128,             /* of a slice: with it U of 16 filters takes 300 KB in float32 */
-    CHANNELS = 16,           /* a slice has a multiple of so many, whatever the lanes */
-    CHANNELS_AT_ONCE = 8,    /* of weights being transformed: their taps and half-way points fit L1 */
-    CHANNELS_AHEAD = 16,     /* how far ahead of their use weights are asked for */
-    POINTS = FC_WINOGRAD_POINTS,
-};
-
-/* Sizes in bytes: of a chunk's V; of one member's M; of U where it is transformed slice by slice
- * as it is needed, so that it stays in L2. Blocks of weights that are kept are as wide as LINES
- * cache lines: wider ones read V less often.
+/* Bytes of a chunk's V and of one member's M.
  *
  * All of U passes by once for every chunk. Where it is more than L3 keeps besides, a chunk has as
  * many as TILES tiles, however large V is: 256 channels in float64 then take 0.86 of the time that
  * chunks of 14 tiles do, and twice as many tiles gain nothing. */
-static const int64_t V_BYTES = 1 << 20, M_BYTES = 256 << 10, U_BYTES = 600 << 10, LINES = 4,
-                     L3_BYTES = 12 << 20, TILES = 64;
+static const int64_t V_BYTES = 1 << 20, M_BYTES = 256 << 10, L3_BYTES = 12 << 20, TILES = 64;
+
+/* Filters are rounded up to so many bytes: half a vector of AVX-512, which takes half its time. */
+enum { HALF_VECTOR = 32 };
 
 /* Outputs of so many bytes are not in L2 when they are written: fetching them while the products
- * are summed takes 64 channels of 56 x 56, batch 8, from 315 to 322 GF/s; batch 1 from 346 to 338. */
+ * are summed saves 1 to 3 % of the time; it costs 2 % where they are. */
 static const int64_t FAR_BYTES = 2 << 20;
 
 /* Everything that geometry decides. Channels and filters are those of one group; `filters` are
@@ -51,12 +44,10 @@ typedef struct {
     fc_axis z;
     fc_strips strips;
     fc_tiled data;
-    int64_t out[3], out_plane, kernel[3], taps;
-    int64_t w_filter, w_channel, w_group, w_total;
+    fc_winograd_weights u;
+    int64_t out[3], out_plane;
     int64_t points, chunk, chunks;             /* of a tile; strips of the largest chunk */
     int alone;                                 /* has each member chunks of its own? */
-    int64_t slice, slices, block, blocks;      /* channels of a slice; filters of a block */
-    int64_t u_point, u_slice;
     int64_t band, m_point;                     /* strips of one product */
     int kept;                                  /* is U kept, or transformed when its turn comes? */
     int far;                                   /* are the outputs to be fetched from L3? */
@@ -81,7 +72,6 @@ static void plan_chunks(plan *p, int64_t v_strip, int64_t u_bytes, int team)
 
 static void plan_products(plan *p, int packed, int team)
 {
-    const int64_t line = FC_LINE / p->size, per_vector = FC_LINE * p->points;
     const int64_t depth = p->z.cells * p->strips.segment;
     fc_tiled_plan(&p->data, 1);
     const int64_t v_strip = depth * p->points * p->data.pitch * p->size;
@@ -91,24 +81,12 @@ static void plan_products(plan *p, int packed, int team)
     p->kept = packed || p->chunks > 1;
     p->far = p->batch * p->groups * p->filters * p->out_plane * p->size > FAR_BYTES;
 
-    /* Taps in depth lengthen the chain: 64 channels and three taps in one were off by 4.4e-6. */
-    const int64_t parts = fc_least(fc_parts(p->channels * p->z.taps, TERMS), p->channels);
-    p->slice = fc_round_up(fc_parts(p->channels, parts), CHANNELS);
-    p->slices = fc_parts(p->channels, p->slice);
-    const int64_t slice = fc_least(p->channels, p->slice);
-    /* In whole cache lines, whatever the lanes: kept weights serve every instruction set. */
-    const int64_t filters = fc_round_up(p->filters, line);
-    const int64_t fit = U_BYTES / (per_vector * p->z.taps * slice);
-    p->block = (p->kept ? LINES : fc_most(1, fc_least(fit, LINES))) * line;
-    p->block = fc_least(p->block, filters);
-    p->blocks = fc_parts(filters, p->block);
-    p->u_point = fc_odd_lines(p->z.taps * slice * p->block, p->size);
-    p->u_slice = p->points * p->u_point;
-    const int64_t m_tile = p->points * p->block * p->size;
+    fc_winograd_weights_plan(&p->u, p->kept);
+    const int64_t m_tile = p->points * p->u.block * p->size;
     const int64_t tiles = u_bytes > L3_BYTES ? fc_most(TILES, M_BYTES / m_tile) : M_BYTES / m_tile;
     p->band = fc_most(1, tiles / p->strips.segment);
     p->band = fc_least(p->band, p->chunk);
-    p->m_point = fc_odd_lines(p->band * p->strips.segment * p->block, p->size);
+    p->m_point = fc_odd_lines(p->band * p->strips.segment * p->u.block, p->size);
 }
 
 static int team_of(const plan *p, int threads)
@@ -118,7 +96,6 @@ static int team_of(const plan *p, int threads)
                             * (double)(p->channels * p->filters);
     return fc_team_size(fc_useful_threads(threads, products));
 }
-
 
 /* The sum over `axis`, from a source (batch, groups, channels, in) to (.., filters, out). Returns
  * whether it fits. */
@@ -133,9 +110,13 @@ static int plan_sum(plan *p, const fc_conv *conv, const fc_axis axis[3], const i
         .kernels = fc_active[conv->dtype], .lanes = fc_active[conv->dtype]->lanes,
         .size = conv->dtype == FC_F32 ? 4 : 8,
         .batch = conv->batch, .groups = conv->groups, .channels = channels, .filters = filters,
-        .z = axis[0], .taps = taps, .out_plane = fc_volume(out), .points = y.points * x.points,
+        .z = axis[0], .out_plane = fc_volume(out), .points = y.points * x.points,
         .strips = fc_strips_of(&y, &x, conv->batch),
-        .w_group = group, .w_total = group * conv->groups,
+    };
+    p->u = (fc_winograd_weights){
+        .kernels = p->kernels, .size = p->size, .lanes = p->lanes, .groups = p->groups,
+        .channels = channels, .filters = filters, .z = axis[0], .y = y, .x = x,
+        .points = p->points, .taps = taps, .from_group = group,
     };
     p->data = (fc_tiled){
         .kernels = p->kernels, .size = p->size, .lanes = p->lanes, .kind = FC_WINOGRAD_DATA,
@@ -144,7 +125,7 @@ static int plan_sum(plan *p, const fc_conv *conv, const fc_axis axis[3], const i
     };
     memcpy(p->data.cells, in, sizeof p->data.cells);
     memcpy(p->out, out, sizeof p->out);
-    memcpy(p->kernel, conv->kernel, sizeof p->kernel);
+    memcpy(p->u.kernel, conv->kernel, sizeof p->u.kernel);
     return 1;
 }
 
@@ -157,8 +138,8 @@ static int plan_forward(plan *p, const fc_conv *conv, int packed, int threads)
     if (!plan_sum(p, conv, axis, conv->in, conv->out, channels, conv->out_channels / conv->groups))
         return 0;
     p->data.strips = &p->strips;
-    p->w_filter = channels * p->taps;
-    p->w_channel = p->taps;
+    p->u.from_filter = channels * p->u.taps;
+    p->u.from_channel = p->u.taps;
     plan_products(p, packed, team_of(p, threads));
     return 1;
 }
@@ -174,8 +155,8 @@ static int plan_grad_input(plan *p, const fc_conv *conv, const int64_t phase[3],
     if (!plan_sum(p, conv, axis, conv->out, conv->in, conv->out_channels / conv->groups, filters))
         return 0;
     p->data.strips = &p->strips;
-    p->w_filter = p->taps;
-    p->w_channel = filters * p->taps;
+    p->u.from_filter = p->u.taps;
+    p->u.from_channel = filters * p->u.taps;
     plan_products(p, 0, team_of(p, threads));
     return 1;
 }
@@ -201,86 +182,6 @@ typedef struct {
     char *v;                 /* NULL: the team's */
     int64_t *a_row, *a_tap, *b_tap;
 } scratch;
-
-/* --- weights ------------------------------------------------------------------------------ */
-
-static int64_t tap_bytes(const plan *p)
-{
-    const int64_t taps = fc_round_up(CHANNELS_AT_ONCE * p->taps, p->lanes) + p->lanes;
-    return taps * p->lanes * p->size;
-}
-
-static int64_t weight_bytes(const plan *p)
-{
-    const int64_t half = CHANNELS_AT_ONCE * p->strips.y.points * p->strips.x.taps;
-    return tap_bytes(p) + half * p->lanes * p->size;
-}
-
-/* From taps [channel][tap] of one vector of filters to its lanes of U. */
-static void transform_taps(const plan *p, const char *taps, char *half, int64_t channels, char *u)
-{
-    const fc_line *y = &p->strips.y, *x = &p->strips.x;
-    const int64_t lanes = p->lanes, row = p->kernel[2];
-    const char *first = taps + (y->weight * row + x->weight) * lanes * p->size;
-    if (y->taps == x->taps && y->taps > 1) {   /* half the time of two passes */
-        p->kernels->winograd_square(&(fc_winograd_square){
-            .length = (int)y->taps, .rows = channels, .from = first,
-            .from_row = p->taps * lanes, .from_y = y->weight_step * row * lanes,
-            .from_x = x->weight_step * lanes,
-            .to = u, .to_row = p->block, .to_point = p->u_point});
-        return;
-    }
-    int64_t tap[POINTS], vector[POINTS], line[POINTS], point[POINTS];
-    for (int64_t i = 0; i < POINTS; i++) {
-        tap[i] = i * x->weight_step * lanes;
-        vector[i] = i * lanes;
-        line[i] = i * x->taps * lanes;
-        point[i] = i * x->points * p->u_point;
-    }
-    p->kernels->winograd(&(fc_winograd){
-        .kind = y->taps > 1 ? FC_WINOGRAD_FILTER : FC_WINOGRAD_COPY, .length = (int)y->taps,
-        .rows = channels, .items = x->taps,
-        .from = first,
-        .from_row = p->taps * lanes, .from_point = y->weight_step * row * lanes, .from_item = tap,
-        .to = half, .to_row = y->points * x->taps * lanes, .to_point = x->taps * lanes,
-        .to_item = vector});
-    p->kernels->winograd(&(fc_winograd){
-        .kind = x->taps > 1 ? FC_WINOGRAD_FILTER : FC_WINOGRAD_COPY, .length = (int)x->taps,
-        .rows = channels, .items = y->points,
-        .from = half, .from_row = y->points * x->taps * lanes, .from_point = lanes,
-        .from_item = line,
-        .to = u, .to_row = p->block, .to_point = p->u_point, .to_item = point});
-}
-
-/* U of one block of filters and slice of channels: [point][tap of z][channel][filter]. */
-static void pack_slice(const plan *p, const char *w, int64_t group, int64_t block, int64_t slice,
-                       char *u, char *weights)
-{
-    const int64_t lanes = p->lanes, size = p->size, first = slice * p->slice;
-    const int64_t filters = fc_least(p->block, p->filters - block * p->block);
-    const int64_t channels = fc_least(p->slice, p->channels - first);
-    const char *end = w + p->w_total * size;
-    w += (group * p->w_group + block * p->block * p->w_filter + first * p->w_channel) * size;
-    for (int64_t f = 0; f < filters; f += lanes)
-        for (int64_t c = 0; c < channels; c += CHANNELS_AT_ONCE) {
-            const int64_t some = fc_least(CHANNELS_AT_ONCE, channels - c);
-            const int64_t rows = fc_least(lanes, filters - f);
-            const char *from = w + (f * p->w_filter + c * p->w_channel) * size;
-            const int64_t ahead = CHANNELS_AHEAD * p->w_channel;
-            if (p->w_channel == p->taps)
-                p->kernels->to_lanes(from, p->w_filter, rows, end, some * p->taps, ahead, weights);
-            else
-                for (int64_t i = 0; i < some; i++)
-                    p->kernels->to_lanes(from + i * p->w_channel * size, p->w_filter, rows, end,
-                                         p->taps, ahead, weights + i * p->taps * lanes * size);
-            for (int64_t t = 0; t < p->z.taps; t++) {
-                const int64_t tap = (p->z.weight + t * p->z.weight_step) * p->kernel[1]
-                                    * p->kernel[2];
-                transform_taps(p, weights + tap * lanes * size, weights + tap_bytes(p), some,
-                               u + ((t * channels + c) * p->block + f) * size);
-            }
-        }
-}
 
 /* --- products ----------------------------------------------------------------------------- */
 
@@ -313,6 +214,12 @@ static char *place(const call *c, const fc_strip *at, int64_t group, int64_t fil
                    + x->place + at->left * x->place_step) * p->size;
 }
 
+static const char *bias_of(const call *c, int64_t group, int64_t filter)
+{
+    const plan *p = c->p;
+    return c->bias ? c->bias + (group * p->u.blocks * p->u.block + filter) * p->size : NULL;
+}
+
 /* Have bytes [from, from + bytes) brought to L2. */
 static void fetch(const char *from, int64_t bytes)
 {
@@ -328,17 +235,18 @@ static void fetch_outputs(const call *c, const part *of, int64_t done, int64_t a
 {
     const plan *p = c->p;
     const fc_line *x = &p->strips.x, *y = &p->strips.y;
-    const int64_t filters = fc_least(p->block, p->filters - of->block * p->block);
+    const int64_t filters = fc_least(p->u.block, p->filters - of->block * p->u.block);
     const int64_t end = of->count * filters * (done + 1) / all;
     for (int64_t i = of->count * filters * done / all; i < end;) {
         const fc_strip at = fc_strip_at(&p->strips, of->strip + i / filters);
         const int dense = y->spread * y->place_step * p->out[2] == at.width;
         const int64_t width = dense ? at.height * at.width : (at.width - 1) * x->place_step + 1;
         const int64_t last = fc_least(end, i - i % filters + filters);
-        for (; i < last; i++)
+        for (; i < last; i++) {
+            const int64_t filter = of->block * p->u.block + i % filters;
             for (int64_t row = 0; row < (dense ? 1 : at.height); row++)
-                fetch(place(c, &at, of->group, of->block * p->block + i % filters, of->depth, row),
-                      width * p->size);
+                fetch(place(c, &at, of->group, filter, of->depth, row), width * p->size);
+        }
     }
 }
 
@@ -347,10 +255,10 @@ static void fetch_outputs(const call *c, const part *of, int64_t done, int64_t a
 static void multiply(const call *c, const scratch *s, const char *u, const part *of, int64_t first)
 {
     const plan *p = c->p;
-    const int64_t filters = fc_least(p->block, p->filters - of->block * p->block);
-    const int64_t channels = fc_least(p->slice, p->channels - of->slice * p->slice);
+    const int64_t filters = fc_least(p->u.block, p->filters - of->block * p->u.block);
+    const int64_t channels = fc_least(p->u.slice, p->channels - of->slice * p->u.slice);
     const int64_t taps = live_taps(p, of->depth, p->strips.segment * p->data.pitch,
-                                   channels * p->block, s->a_tap, s->b_tap);
+                                   channels * p->u.block, s->a_tap, s->b_tap);
     int64_t rows = 0;
     for (int64_t i = 0; i < of->count; i++) {
         const int64_t tiles = fc_strip_at(&p->strips, of->strip + i).tiles;
@@ -358,14 +266,15 @@ static void multiply(const call *c, const scratch *s, const char *u, const part 
             s->a_row[rows++] = (of->strip + i - first) * p->data.strip + t * p->data.pitch;
     }
     for (int64_t i = 0; i < p->points; i++) {
-        if (p->far && of->slice == p->slices - 1)
+        if (p->far && of->slice == p->u.slices - 1)
             fetch_outputs(c, of, i, p->points);
         p->kernels->gemm(&(fc_gemm){
-            .m = rows, .n = fc_round_up(filters, p->lanes), .taps = taps, .k = channels,
-            .a = s->v + (i * p->data.point + of->slice * p->slice) * p->size,
+            .m = rows, .n = fc_round_up(filters, HALF_VECTOR / p->size), .taps = taps,
+            .k = channels,
+            .a = s->v + (i * p->data.point + of->slice * p->u.slice) * p->size,
             .a_row = s->a_row, .a_tap = s->a_tap, .a_step = 1,
-            .b = u + i * p->u_point * p->size, .b_tap = s->b_tap, .b_step = p->block,
-            .c = s->products + i * p->m_point * p->size, .c_row = p->block,
+            .b = u + i * p->u.to_point * p->size, .b_tap = s->b_tap, .b_step = p->u.block,
+            .c = s->products + i * p->m_point * p->size, .c_row = p->u.block,
             .accumulate = of->slice > 0});
     }
 }
@@ -405,23 +314,26 @@ static int finish(const call *c, const scratch *s, const fc_strip *at, int64_t g
     const plan *p = c->p;
     const fc_line *x = &p->strips.x, *y = &p->strips.y;
     const int64_t lanes = p->lanes, across = p->strips.width;
-    const void *bias = c->bias ? c->bias + (group * p->blocks * p->block + filter) * p->size : NULL;
+    const int64_t filters = fc_least(lanes, p->filters - filter);
+    const void *bias = bias_of(c, group, filter);
     const fc_winograd along_x = {
         .kind = x->taps > 1 ? FC_WINOGRAD_OUTPUT : FC_WINOGRAD_COPY, .length = (int)x->tile,
-        .rows = y->points, .items = at->tiles,
+        .live = filters, .rows = y->points, .items = at->tiles,
         .from = products, .from_row = x->points * p->m_point, .from_point = p->m_point,
         .from_item = c->m_tile,
         .to = s->rows, .to_row = across * lanes, .to_point = x->spread * lanes,
         .to_item = c->column};
     fc_winograd along_y = {
-        .kind = FC_WINOGRAD_OUTPUT, .length = (int)y->tile, .rows = 1, .items = at->width,
+        .kind = FC_WINOGRAD_OUTPUT, .length = (int)y->tile, .live = filters,
+        .rows = 1, .items = at->width,
         .from = s->rows, .from_point = across * lanes, .from_item = c->lane,
         .to = s->stage, .to_point = at->width * lanes, .to_item = c->lane, .bias = bias};
     int finite;
     if (y->taps == x->taps && y->taps > 1) {   /* most kernels; 0.8 of the time of two passes */
         finite = p->kernels->winograd_outputs(&(fc_winograd_outputs){
-            .length = (int)x->tile, .tiles = at->tiles, .spread = x->spread, .width = at->width,
-            .from = products, .from_tile = p->block, .from_point = p->m_point,
+            .length = (int)x->tile, .live = filters, .tiles = at->tiles, .spread = x->spread,
+            .width = at->width, .from = products, .from_tile = p->u.block,
+            .from_point = p->m_point,
             .to = s->stage, .to_y = at->width * lanes, .bias = bias});
     } else if (y->taps == 1) {
         fc_winograd only = along_x;
@@ -467,8 +379,8 @@ static void gather_cells(const call *c, const fc_strip *at, int64_t group, int64
             .runs = &run, .count = &count, .taps = 1, .step = 1, .rows = p->channels,
             .from = c->x + start * p->size, .from_row = p->data.plane,
             .behind = start, .ahead = all - start, .to = cells, .width = lanes, .to_row = lanes});
-        tap_at[2 * t] = ((p->z.weight + tz * p->z.weight_step) * p->kernel[1]
-                         + y->weight + ty * y->weight_step) * p->kernel[2]
+        tap_at[2 * t] = ((p->z.weight + tz * p->z.weight_step) * p->u.kernel[1]
+                         + y->weight + ty * y->weight_step) * p->u.kernel[2]
                         + x->weight + tx * x->weight_step;
         tap_at[2 * t + 1] = t * p->channels * lanes;
     }
@@ -479,7 +391,7 @@ static void gather_cells(const call *c, const fc_strip *at, int64_t group, int64
 static int mend(const call *c, const fc_strip *at, int64_t group, int64_t block, int64_t depth)
 {
     const plan *p = c->p;
-    const int64_t filters = fc_least(p->block, p->filters - block * p->block);
+    const int64_t filters = fc_least(p->u.block, p->filters - block * p->u.block);
     const int64_t taps = p->z.taps * p->strips.y.taps * p->strips.x.taps;
     const int64_t lanes = fc_round_up(at->width, p->lanes);
     const int64_t cells = fc_round_up(taps * p->channels * lanes * p->size, FC_LINE);
@@ -490,22 +402,22 @@ static int mend(const call *c, const fc_strip *at, int64_t group, int64_t block,
     int64_t *pairs = (int64_t *)(base + cells + sums), *a_tap = pairs + 2 * taps;
     int64_t *b_tap = a_tap + taps, *row = b_tap + taps;
     for (int64_t f = 0; f < filters; f++)
-        row[f] = f * p->w_filter;
+        row[f] = f * p->u.from_filter;
     for (int64_t i = 0; i < at->height; i++) {
         gather_cells(c, at, group, depth, i, lanes, base, pairs);
         for (int64_t t = 0; t < taps; t++) {
             a_tap[t] = pairs[2 * t];
             b_tap[t] = pairs[2 * t + 1];
         }
-        const int64_t first = group * p->w_group + block * p->block * p->w_filter;
+        const int64_t first = group * p->u.from_group + block * p->u.block * p->u.from_filter;
         p->kernels->gemm(&(fc_gemm){
             .m = filters, .n = at->width, .taps = taps, .k = p->channels,
-            .a = c->w + first * p->size, .a_row = row, .a_tap = a_tap, .a_step = p->w_channel,
+            .a = c->w + first * p->size, .a_row = row, .a_tap = a_tap, .a_step = p->u.from_channel,
             .b = base, .b_tap = b_tap, .b_step = lanes,
             .c = base + cells, .c_row = lanes,
-            .bias = c->bias ? c->bias + (group * p->blocks + block) * p->block * p->size : NULL});
+            .bias = bias_of(c, group, block * p->u.block)});
         for (int64_t f = 0; f < filters; f++)
-            p->kernels->mend(place(c, at, group, block * p->block + f, depth, i),
+            p->kernels->mend(place(c, at, group, block * p->u.block + f, depth, i),
                              p->strips.x.place_step, base + cells + f * lanes * p->size,
                              at->width);
     }
@@ -520,7 +432,7 @@ static void finish_band(call *c, const scratch *s, const part *of)
 {
     const plan *p = c->p;
     const char *m = s->products;
-    const int64_t begin = of->block * p->block, last = fc_least(begin + p->block, p->filters);
+    const int64_t begin = of->block * p->u.block, last = fc_least(begin + p->u.block, p->filters);
     for (int64_t i = 0; i < of->count; i++) {
         const fc_strip at = fc_strip_at(&p->strips, of->strip + i);
         int finite = 1;
@@ -528,7 +440,7 @@ static void finish_band(call *c, const scratch *s, const part *of)
             finite &= finish(c, s, &at, of->group, f, of->depth, m + (f - begin) * p->size);
         if (!finite && mend(c, &at, of->group, of->block, of->depth) != FC_OK)
             __atomic_store_n(&c->status, FC_NO_MEMORY, __ATOMIC_RELAXED);
-        m += at.tiles * p->block * p->size;
+        m += at.tiles * p->u.block * p->size;
     }
 }
 
@@ -538,11 +450,11 @@ static const char *slice_of(const call *c, const scratch *s, const part *of, int
 {
     const plan *p = c->p;
     if (c->packed)
-        return c->packed + ((of->group * p->blocks + of->block) * p->slices + of->slice)
-                           * p->u_slice * p->size;
-    char *u = s->u + (bands > 1 ? of->slice * p->u_slice * p->size : 0);
+        return c->packed + ((of->group * p->u.blocks + of->block) * p->u.slices + of->slice)
+                           * p->u.to_slice * p->size;
+    char *u = s->u + (bands > 1 ? of->slice * p->u.to_slice * p->size : 0);
     if (fresh)
-        pack_slice(p, c->w, of->group, of->block, of->slice, u, s->weights);
+        fc_winograd_weights_slice(&p->u, c->w, of->group, of->block, of->slice, u, s->weights);
     return u;
 }
 
@@ -553,27 +465,18 @@ static void drain(call *c, const scratch *s, int64_t group, int64_t first, int64
     const plan *p = c->p;
     const int64_t bands = fc_parts(count, p->band), deep = p->z.outputs;
     int64_t unit, end, last = -1;
-    fc_share(p->blocks * deep * bands, member, team, &unit, &end);
+    fc_share(p->u.blocks * deep * bands, member, team, &unit, &end);
     for (; unit < end; unit++) {
         part of = {.group = group, .block = unit / bands / deep, .depth = unit / bands % deep,
                    .strip = first + unit % bands * p->band};
         of.count = fc_least(p->band, first + count - of.strip);
-        for (; of.slice < p->slices; of.slice++) {
+        for (; of.slice < p->u.slices; of.slice++) {
             const char *u = slice_of(c, s, &of, bands * deep, of.block != last);
             multiply(c, s, u, &of, first);
         }
         finish_band(c, s, &of);
         last = of.block;
     }
-}
-
-static void pack_share(const plan *p, const char *w, char *u, char *weights, int member, int team)
-{
-    int64_t unit, end;
-    fc_share(p->groups * p->blocks * p->slices, member, team, &unit, &end);
-    for (; unit < end; unit++)
-        pack_slice(p, w, unit / p->slices / p->blocks, unit / p->slices % p->blocks,
-                   unit % p->slices, u + unit * p->u_slice * p->size, weights);
 }
 
 static int64_t v_bytes(const plan *p) { return p->points * p->data.point * p->size; }
@@ -592,8 +495,8 @@ static size_t carve_member(const plan *p, char *base, scratch *s)
     s->b_tap = fc_carve(base, &used, p->z.taps * word);
     s->v = fc_carve(base, &used, p->alone ? v_bytes(p) : 0);
     s->u = fc_carve(base, &used,
-                    p->kept ? 0 : (bands > 1 ? p->slices : 1) * p->u_slice * p->size);
-    s->weights = fc_carve(base, &used, weight_bytes(p));
+                    p->kept ? 0 : (bands > 1 ? p->u.slices : 1) * p->u.to_slice * p->size);
+    s->weights = fc_carve(base, &used, fc_winograd_weights_scratch(&p->u));
     return used + 17 * FC_LINE;   /* members do not lie a multiple of a page apart */
 }
 
@@ -601,7 +504,7 @@ static size_t carve_call(call *c, char *base, const void *bias)
 {
     const plan *p = c->p;
     size_t used = 0;
-    const int64_t word = sizeof(int64_t), filters = p->groups * p->blocks * p->block;
+    const int64_t word = sizeof(int64_t), filters = p->groups * p->u.blocks * p->u.block;
     c->lane = fc_carve(base, &used, p->strips.width * word);
     c->column = fc_carve(base, &used, p->strips.segment * word);
     c->slot = fc_carve(base, &used, p->strips.segment * word);
@@ -609,7 +512,7 @@ static size_t carve_call(call *c, char *base, const void *bias)
     c->bias = bias ? fc_carve(base, &used, filters * p->size) : NULL;
     c->v = fc_carve(base, &used, p->alone ? 0 : v_bytes(p));
     c->u = p->kept && !c->packed
-           ? fc_carve(base, &used, p->groups * p->blocks * p->slices * p->u_slice * p->size) : NULL;
+           ? fc_carve(base, &used, fc_winograd_weights_bytes(&p->u)) : NULL;
     return used;
 }
 
@@ -621,7 +524,7 @@ static void fill_tables(call *c, const void *x, const char *bias)
     for (int64_t i = 0; i < p->strips.segment; i++) {
         c->column[i] = fc_line_start(&p->strips.x, i) * p->lanes;
         c->slot[i] = i * p->data.pitch;
-        c->m_tile[i] = i * p->block;
+        c->m_tile[i] = i * p->u.block;
     }
     c->data = p->data;
     c->data.array = x;
@@ -630,8 +533,8 @@ static void fill_tables(call *c, const void *x, const char *bias)
     c->data.column = c->column;
     c->data.slot = c->slot;
     for (int64_t g = 0; bias && g < p->groups; g++) {
-        char *to = (char *)c->bias + g * p->blocks * p->block * p->size;
-        memset(to, 0, (size_t)(p->blocks * p->block * p->size));
+        char *to = (char *)c->bias + g * p->u.blocks * p->u.block * p->size;
+        memset(to, 0, (size_t)(p->u.blocks * p->u.block * p->size));
         memcpy(to, bias + g * p->filters * p->size, (size_t)(p->filters * p->size));
     }
 }
@@ -645,7 +548,7 @@ static void work(void *context, int member, int team)
     if (!p->alone)
         s.v = c->v;
     if (c->u) {
-        pack_share(p, c->w, c->u, s.weights, member, team);
+        fc_winograd_weights_share(&p->u, c->w, c->u, s.weights, member, team);
         fc_barrier_wait(&c->barrier, team);
     }
     int64_t begin = 0, end = p->chunks;
@@ -798,15 +701,16 @@ size_t fc_winograd_packed_bytes(const fc_conv *conv)
 {
     plan p;
     plan_packed(&p, conv, 1);
-    return (size_t)(p.groups * p.blocks * p.slices * p.u_slice * p.size);
+    return (size_t)fc_winograd_weights_bytes(&p.u);
 }
 
-typedef struct { const plan *p; const char *w; char *packed, *weights; } packing;
+typedef struct { const fc_winograd_weights *u; const char *w; char *packed, *scratch; } packing;
 
 static void pack_work(void *context, int member, int team)
 {
     const packing *k = context;
-    pack_share(k->p, k->w, k->packed, k->weights + member * weight_bytes(k->p), member, team);
+    fc_winograd_weights_share(k->u, k->w, k->packed,
+                              k->scratch + member * fc_winograd_weights_scratch(k->u), member, team);
 }
 
 int fc_winograd_pack(const fc_conv *conv, const void *w, void *packed, int threads)
@@ -814,11 +718,12 @@ int fc_winograd_pack(const fc_conv *conv, const void *w, void *packed, int threa
     plan p;
     plan_packed(&p, conv, threads);
     const int team = fc_team_size(threads);
-    packing k = {&p, w, packed, fc_arena_take((size_t)(team * weight_bytes(&p)))};
-    if (!k.weights)
+    packing k = {&p.u, w, packed,
+                 fc_arena_take((size_t)(team * fc_winograd_weights_scratch(&p.u)))};
+    if (!k.scratch)
         return FC_NO_MEMORY;
     fc_parallel(team, pack_work, &k);
-    fc_arena_give(k.weights);
+    fc_arena_give(k.scratch);
     return FC_OK;
 }
 

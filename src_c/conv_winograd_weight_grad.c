@@ -189,6 +189,7 @@ static int to_taps(const call *c, const scratch *s, int64_t tap, int64_t channel
         .to_item = line});
     return p->kernels->winograd(&(fc_winograd){
         .kind = y->taps > 1 ? FC_WINOGRAD_OUTPUT : FC_WINOGRAD_COPY, .length = (int)y->taps,
+        .live = lanes,
         .rows = channels, .items = x->taps,
         .from = s->half, .from_row = y->points * x->taps * lanes, .from_point = x->taps * lanes,
         .from_item = vector,

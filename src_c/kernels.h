@@ -282,6 +282,7 @@ enum {
 
 typedef struct {
     int kind, length;     /* 2 <= length <= 5 for FILTER and OUTPUT; 1 for COPY; 6 for DATA */
+    int64_t live;         /* lanes that decide, for COPY and OUTPUT, whether all was finite */
     int64_t rows, items;
     const void *from;
     int64_t from_row, from_point;
@@ -327,6 +328,7 @@ typedef struct {
  *     to[y * to_y + column * lanes]     y < length, column < width */
 typedef struct {
     int length;                    /* 2 <= length <= 5 */
+    int64_t live;                  /* lanes that decide whether all was finite */
     int64_t tiles, spread, width;
     const void *from;
     int64_t from_tile, from_point;
@@ -403,11 +405,11 @@ typedef struct {
     void (*to_lanes)(const void *from, int64_t from_row, int64_t rows, const void *end,
                      int64_t count, int64_t ahead, void *to);
     void (*from_lanes)(const void *from, int64_t count, void *to, int64_t to_row, int64_t rows);
-    /* Returns, for COPY and OUTPUT, whether every vector that it read was finite. */
+    /* Returns, for COPY and OUTPUT, whether the live lanes of all that it read were finite. */
     int (*winograd)(const fc_winograd *);
     void (*winograd_square)(const fc_winograd_square *);
     void (*winograd_inputs)(const fc_winograd_inputs *);
-    /* Returns whether every vector that it read was finite. */
+    /* Returns whether the live lanes of all that it read were finite. */
     int (*winograd_outputs)(const fc_winograd_outputs *);
     /* y[i * step] = z[i] where y[i * step] is not finite, i < count */
     void (*mend)(void *y, int64_t step, const void *z, int64_t count);

@@ -1,0 +1,124 @@
+#include "conv_winograd_weights.h"
+
+#include "parallel.h"
+
+enum {
+    TERMS = 128,             /* of a slice: with it U of 16 filters takes 300 KB in float32 */
+    CHANNELS = 16,           /* a slice has a multiple of so many, whatever the lanes */
+    CHANNELS_AT_ONCE = 8,    /* being transformed: their taps and half-way points fit L1 */
+    CHANNELS_AHEAD = 16,     /* how far ahead of their use weights are asked for */
+    POINTS = FC_WINOGRAD_POINTS,
+};
+
+/* Blocks that are kept are as wide as LINES cache lines: wider ones read V less often. Where U is
+ * transformed as it is needed, a slice of a block is to stay in L2: U_BYTES. */
+static const int64_t LINES = 4, U_BYTES = 600 << 10;
+
+void fc_winograd_weights_plan(fc_winograd_weights *w, int kept)
+{
+    const int64_t line = FC_LINE / w->size;
+    /* Taps in depth lengthen the chain: 64 channels and three taps in one were off by 4.4e-6. */
+    const int64_t parts = fc_least(fc_parts(w->channels * w->z.taps, TERMS), w->channels);
+    w->slice = fc_round_up(fc_parts(w->channels, parts), CHANNELS);
+    w->slices = fc_parts(w->channels, w->slice);
+    const int64_t rows = w->z.taps * fc_least(w->channels, w->slice);
+    /* In whole cache lines, whatever the lanes: kept weights serve every instruction set. */
+    const int64_t filters = fc_round_up(w->filters, line);
+    const int64_t fit = fc_most(1, U_BYTES / (w->points * rows * FC_LINE));
+    w->block = fc_least((kept ? LINES : fc_least(fit, LINES)) * line, filters);
+    w->blocks = fc_parts(filters, w->block);
+    w->to_point = fc_odd_lines(rows * w->block, w->size);
+    w->to_slice = w->points * w->to_point;
+}
+
+static int64_t tap_bytes(const fc_winograd_weights *w)
+{
+    const int64_t taps = fc_round_up(CHANNELS_AT_ONCE * w->taps, w->lanes) + w->lanes;
+    return taps * w->lanes * w->size;
+}
+
+int64_t fc_winograd_weights_scratch(const fc_winograd_weights *w)
+{
+    const int64_t half = CHANNELS_AT_ONCE * w->y.points * w->x.taps;
+    return tap_bytes(w) + half * w->lanes * w->size;
+}
+
+/* From taps [channel][tap] of one vector of filters to its lanes of U. */
+static void transform(const fc_winograd_weights *w, const char *taps, char *half, int64_t channels,
+                      char *u)
+{
+    const fc_line *y = &w->y, *x = &w->x;
+    const int64_t lanes = w->lanes, row = w->kernel[2];
+    const char *first = taps + (y->weight * row + x->weight) * lanes * w->size;
+    if (y->taps == x->taps && y->taps > 1) {   /* half the time of two passes */
+        w->kernels->winograd_square(&(fc_winograd_square){
+            .length = (int)y->taps, .rows = channels, .from = first,
+            .from_row = w->taps * lanes, .from_y = y->weight_step * row * lanes,
+            .from_x = x->weight_step * lanes,
+            .to = u, .to_row = w->block, .to_point = w->to_point});
+        return;
+    }
+    int64_t tap[POINTS], vector[POINTS], line[POINTS], point[POINTS];
+    for (int64_t i = 0; i < POINTS; i++) {
+        tap[i] = i * x->weight_step * lanes;
+        vector[i] = i * lanes;
+        line[i] = i * x->taps * lanes;
+        point[i] = i * x->points * w->to_point;
+    }
+    w->kernels->winograd(&(fc_winograd){
+        .kind = y->taps > 1 ? FC_WINOGRAD_FILTER : FC_WINOGRAD_COPY, .length = (int)y->taps,
+        .rows = channels, .items = x->taps,
+        .from = first,
+        .from_row = w->taps * lanes, .from_point = y->weight_step * row * lanes, .from_item = tap,
+        .to = half, .to_row = y->points * x->taps * lanes, .to_point = x->taps * lanes,
+        .to_item = vector});
+    w->kernels->winograd(&(fc_winograd){
+        .kind = x->taps > 1 ? FC_WINOGRAD_FILTER : FC_WINOGRAD_COPY, .length = (int)x->taps,
+        .rows = channels, .items = y->points,
+        .from = half, .from_row = y->points * x->taps * lanes, .from_point = lanes,
+        .from_item = line,
+        .to = u, .to_row = w->block, .to_point = w->to_point, .to_item = point});
+}
+
+void fc_winograd_weights_slice(const fc_winograd_weights *w, const char *from, int64_t group,
+                               int64_t block, int64_t slice, char *to, char *scratch)
+{
+    const int64_t lanes = w->lanes, size = w->size, first = slice * w->slice;
+    const int64_t filters = fc_least(w->block, w->filters - block * w->block);
+    const int64_t channels = fc_least(w->slice, w->channels - first);
+    const char *end = from + w->groups * w->from_group * size;
+    from += (group * w->from_group + block * w->block * w->from_filter + first * w->from_channel)
+            * size;
+    for (int64_t f = 0; f < filters; f += lanes)
+        for (int64_t c = 0; c < channels; c += CHANNELS_AT_ONCE) {
+            const int64_t some = fc_least(CHANNELS_AT_ONCE, channels - c);
+            const int64_t rows = fc_least(lanes, filters - f);
+            const char *at = from + (f * w->from_filter + c * w->from_channel) * size;
+            const int64_t ahead = CHANNELS_AHEAD * w->from_channel;
+            if (w->from_channel == w->taps)
+                w->kernels->to_lanes(at, w->from_filter, rows, end, some * w->taps, ahead,
+                                     scratch);
+            else
+                for (int64_t i = 0; i < some; i++)
+                    w->kernels->to_lanes(at + i * w->from_channel * size, w->from_filter, rows,
+                                         end, w->taps, ahead,
+                                         scratch + i * w->taps * lanes * size);
+            for (int64_t t = 0; t < w->z.taps; t++) {
+                const int64_t tap = (w->z.weight + t * w->z.weight_step) * w->kernel[1]
+                                    * w->kernel[2];
+                transform(w, scratch + tap * lanes * size, scratch + tap_bytes(w), some,
+                          to + ((t * channels + c) * w->block + f) * size);
+            }
+        }
+}
+
+void fc_winograd_weights_share(const fc_winograd_weights *w, const char *from, char *to,
+                               char *scratch, int member, int team)
+{
+    int64_t unit, end;
+    fc_share(w->groups * w->blocks * w->slices, member, team, &unit, &end);
+    for (; unit < end; unit++)
+        fc_winograd_weights_slice(w, from, unit / w->slices / w->blocks,
+                                  unit / w->slices % w->blocks, unit % w->slices,
+                                  to + unit * w->to_slice * w->size, scratch);
+}

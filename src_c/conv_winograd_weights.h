@@ -1,0 +1,45 @@
+/* The transform U of the weights: for each point of a tile a matrix [channel][filter].
+ *
+ * It lies in pieces, [group][block of filters][slice of channels], each a matrix
+ * [point][tap of z][channel][filter of the block]. A slice is what one product sums in one chain:
+ * its length, which geometry alone decides, is part of the result. The width of a block is not.
+ */
+#ifndef FC_CONV_WINOGRAD_WEIGHTS_H
+#define FC_CONV_WINOGRAD_WEIGHTS_H
+
+#include "conv_winograd_tiles.h"
+
+typedef struct {
+    const fc_kernels *kernels;
+    int64_t size, lanes;                       /* of an element, of a vector */
+    int64_t groups, channels, filters;         /* the latter two of a group */
+    fc_axis z;
+    fc_line y, x;
+    int64_t points, kernel[3], taps;           /* of a tile; of the weights; their product */
+    int64_t from_group, from_filter, from_channel;   /* strides of the weights */
+
+    /* Filled in by fc_winograd_weights_plan: */
+    int64_t slice, slices, block, blocks;      /* channels of a slice; filters of a block */
+    int64_t to_point, to_slice;                /* of U: from point to point, from slice to slice */
+} fc_winograd_weights;
+
+/* `kept`: does U stay for the whole call or longer, or only in L2, slice by slice? */
+void fc_winograd_weights_plan(fc_winograd_weights *w, int kept);
+
+static inline int64_t fc_winograd_weights_bytes(const fc_winograd_weights *w)
+{
+    return w->groups * w->blocks * w->slices * w->to_slice * w->size;
+}
+
+/* Of the scratch that each of the following needs. */
+int64_t fc_winograd_weights_scratch(const fc_winograd_weights *w);
+
+/* One slice of U, from all the weights at `from`. */
+void fc_winograd_weights_slice(const fc_winograd_weights *w, const char *from, int64_t group,
+                               int64_t block, int64_t slice, char *to, char *scratch);
+
+/* A member's share of all of it. */
+void fc_winograd_weights_share(const fc_winograd_weights *w, const char *from, char *to,
+                               char *scratch, int member, int team);
+
+#endif
