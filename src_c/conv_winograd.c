@@ -5,7 +5,7 @@
  * the outputs. Lanes are channels in V and filters in U and M, so neither the shape of the image
  * nor the number of tiles leaves lanes idle.
  *
- * A chunk of strips at a time: V is filled, then (block of filters) x (depth) x (band of strips)
+ * A chunk of strips at a time: V is filled, then (block of filters) x (run of depths) x (band of strips)
  * are multiplied and finished. Where there are strips enough, each member of the team has chunks
  * of its own, and nothing to wait for; else they share the chunk, first the filling, then the
  * blocks of filters. Channels are summed in slices (conv_winograd_weights.h), each one chain,
@@ -48,7 +48,7 @@ typedef struct {
     int64_t out[3], out_plane;
     int64_t points, chunk, chunks;             /* of a tile; strips of the largest chunk */
     int alone;                                 /* has each member chunks of its own? */
-    int64_t band, m_point;                     /* strips of one product */
+    int64_t band, deep, m_point;               /* strips of one product; depths, at most */
     int kept;                                  /* is U kept, or transformed when its turn comes? */
     int far;                                   /* are the outputs to be fetched from L3? */
 } plan;
@@ -86,7 +86,9 @@ static void plan_products(plan *p, int packed, int team)
     const int64_t tiles = u_bytes > L3_BYTES ? fc_most(TILES, M_BYTES / m_tile) : M_BYTES / m_tile;
     p->band = fc_most(1, tiles / p->strips.segment);
     p->band = fc_least(p->band, p->chunk);
-    p->m_point = fc_odd_lines(p->band * p->strips.segment * p->u.block, p->size);
+    p->deep = p->band < p->chunk ? 1 : fc_most(1, tiles / (p->band * p->strips.segment));
+    p->deep = fc_least(p->deep, p->z.outputs);
+    p->m_point = fc_odd_lines(p->deep * p->band * p->strips.segment * p->u.block, p->size);
 }
 
 static int team_of(const plan *p, int threads)
@@ -170,6 +172,7 @@ typedef struct {
     const char *bias;        /* (groups, blocks * block), or NULL */
     char *v, *u;
     int64_t *lane, *column, *slot, *m_tile;   /* see fc_tiled; i * block */
+    int64_t *run, runs;      /* where each run of depths begins, and the last one ends */
     char *member;            /* of each, member_bytes apart */
     size_t member_bytes;
     int status;
@@ -185,20 +188,30 @@ typedef struct {
 
 /* --- products ----------------------------------------------------------------------------- */
 
-/* Taps of z that meet a plane of the source, for one depth of the output: where V and U have
- * them. */
-static int64_t live_taps(const plan *p, int64_t depth, int64_t v_plane, int64_t u_tap,
-                         int64_t *a_tap, int64_t *b_tap)
+/* How many taps of z meet a plane of the source, for one depth of the output; the first of them. */
+static int64_t live_taps(const plan *p, int64_t depth, int64_t *first)
 {
     int64_t live = 0;
-    for (int64_t t = 0; t < p->z.taps; t++) {
+    *first = 0;
+    for (int64_t t = p->z.taps - 1; t >= 0; t--) {
         const int64_t cell = depth * p->z.step + p->z.offset + t * p->z.tap_step;
         if (cell < 0 || cell >= p->z.cells)
             continue;
-        a_tap[live] = cell * v_plane;
-        b_tap[live++] = t * u_tap;
+        *first = t;
+        live++;
     }
     return live;
+}
+
+/* Depths that see the same taps are done together, `deep` at most: U passes by once for them. */
+static int64_t run_of_depths(const plan *p, int64_t depth)
+{
+    int64_t first, other, run = 1;
+    const int64_t taps = live_taps(p, depth, &first);
+    while (depth + run < p->z.outputs && live_taps(p, depth + run, &other) == taps
+           && other == first)
+        run++;
+    return fc_parts(run, fc_parts(run, p->deep));
 }
 
 /* The output (plane, depth, row i of the strip, first column) of a filter's plane. */
@@ -227,8 +240,8 @@ static void fetch(const char *from, int64_t bytes)
         __builtin_prefetch(from + i, 1, 2);
 }
 
-/* One slice of the products of one band and block of filters. */
-typedef struct { int64_t group, block, slice, depth, strip, count; } part;
+/* One slice of the products of one block of filters, run of depths and band of strips. */
+typedef struct { int64_t group, block, slice, depth, depths, strip, count; } part;
 
 /* Have the share `done` of `all` of a band's outputs brought to L2. */
 static void fetch_outputs(const call *c, const part *of, int64_t done, int64_t all)
@@ -236,16 +249,17 @@ static void fetch_outputs(const call *c, const part *of, int64_t done, int64_t a
     const plan *p = c->p;
     const fc_line *x = &p->strips.x, *y = &p->strips.y;
     const int64_t filters = fc_least(p->u.block, p->filters - of->block * p->u.block);
-    const int64_t end = of->count * filters * (done + 1) / all;
-    for (int64_t i = of->count * filters * done / all; i < end;) {
-        const fc_strip at = fc_strip_at(&p->strips, of->strip + i / filters);
+    const int64_t planes = of->depths * of->count * filters, end = planes * (done + 1) / all;
+    for (int64_t i = planes * done / all; i < end;) {
+        const int64_t depth = of->depth + i / filters / of->count;
+        const fc_strip at = fc_strip_at(&p->strips, of->strip + i / filters % of->count);
         const int dense = y->spread * y->place_step * p->out[2] == at.width;
         const int64_t width = dense ? at.height * at.width : (at.width - 1) * x->place_step + 1;
         const int64_t last = fc_least(end, i - i % filters + filters);
         for (; i < last; i++) {
             const int64_t filter = of->block * p->u.block + i % filters;
             for (int64_t row = 0; row < (dense ? 1 : at.height); row++)
-                fetch(place(c, &at, of->group, filter, of->depth, row), width * p->size);
+                fetch(place(c, &at, of->group, filter, depth, row), width * p->size);
         }
     }
 }
@@ -257,14 +271,21 @@ static void multiply(const call *c, const scratch *s, const char *u, const part 
     const plan *p = c->p;
     const int64_t filters = fc_least(p->u.block, p->filters - of->block * p->u.block);
     const int64_t channels = fc_least(p->u.slice, p->channels - of->slice * p->u.slice);
-    const int64_t taps = live_taps(p, of->depth, p->strips.segment * p->data.pitch,
-                                   channels * p->u.block, s->a_tap, s->b_tap);
-    int64_t rows = 0;
-    for (int64_t i = 0; i < of->count; i++) {
-        const int64_t tiles = fc_strip_at(&p->strips, of->strip + i).tiles;
-        for (int64_t t = 0; t < tiles; t++)
-            s->a_row[rows++] = (of->strip + i - first) * p->data.strip + t * p->data.pitch;
+    const int64_t plane = p->strips.segment * p->data.pitch, z = of->depth * p->z.step + p->z.offset;
+    int64_t tap;
+    const int64_t taps = live_taps(p, of->depth, &tap);
+    for (int64_t t = 0; t < taps; t++, tap++) {
+        s->a_tap[t] = (z + tap * p->z.tap_step) * plane;
+        s->b_tap[t] = tap * channels * p->u.block;
     }
+    int64_t rows = 0;
+    for (int64_t depth = 0; depth < of->depths; depth++)
+        for (int64_t i = 0; i < of->count; i++) {
+            const int64_t tiles = fc_strip_at(&p->strips, of->strip + i).tiles;
+            const int64_t at = depth * p->z.step * plane + (of->strip + i - first) * p->data.strip;
+            for (int64_t t = 0; t < tiles; t++)
+                s->a_row[rows++] = at + t * p->data.pitch;
+        }
     for (int64_t i = 0; i < p->points; i++) {
         if (p->far && of->slice == p->u.slices - 1)
             fetch_outputs(c, of, i, p->points);
@@ -433,12 +454,13 @@ static void finish_band(call *c, const scratch *s, const part *of)
     const plan *p = c->p;
     const char *m = s->products;
     const int64_t begin = of->block * p->u.block, last = fc_least(begin + p->u.block, p->filters);
-    for (int64_t i = 0; i < of->count; i++) {
-        const fc_strip at = fc_strip_at(&p->strips, of->strip + i);
+    for (int64_t i = 0; i < of->depths * of->count; i++) {
+        const fc_strip at = fc_strip_at(&p->strips, of->strip + i % of->count);
+        const int64_t depth = of->depth + i / of->count;
         int finite = 1;
         for (int64_t f = begin; f < last; f += p->lanes)
-            finite &= finish(c, s, &at, of->group, f, of->depth, m + (f - begin) * p->size);
-        if (!finite && mend(c, &at, of->group, of->block, of->depth) != FC_OK)
+            finite &= finish(c, s, &at, of->group, f, depth, m + (f - begin) * p->size);
+        if (!finite && mend(c, &at, of->group, of->block, depth) != FC_OK)
             __atomic_store_n(&c->status, FC_NO_MEMORY, __ATOMIC_RELAXED);
         m += at.tiles * p->u.block * p->size;
     }
@@ -463,15 +485,17 @@ static void drain(call *c, const scratch *s, int64_t group, int64_t first, int64
                   int member, int team)
 {
     const plan *p = c->p;
-    const int64_t bands = fc_parts(count, p->band), deep = p->z.outputs;
+    const int64_t bands = fc_parts(count, p->band);
     int64_t unit, end, last = -1;
-    fc_share(p->u.blocks * deep * bands, member, team, &unit, &end);
+    fc_share(p->u.blocks * c->runs * bands, member, team, &unit, &end);
     for (; unit < end; unit++) {
-        part of = {.group = group, .block = unit / bands / deep, .depth = unit / bands % deep,
+        const int64_t run = unit / bands % c->runs;
+        part of = {.group = group, .block = unit / bands / c->runs, .depth = c->run[run],
+                   .depths = c->run[run + 1] - c->run[run],
                    .strip = first + unit % bands * p->band};
         of.count = fc_least(p->band, first + count - of.strip);
         for (; of.slice < p->u.slices; of.slice++) {
-            const char *u = slice_of(c, s, &of, bands * deep, of.block != last);
+            const char *u = slice_of(c, s, &of, bands * c->runs, of.block != last);
             multiply(c, s, u, &of, first);
         }
         finish_band(c, s, &of);
@@ -490,7 +514,7 @@ static size_t carve_member(const plan *p, char *base, scratch *s)
     s->rows = fc_carve(base, &used, fc_most(fc_tiled_rows_bytes(&p->data),
                                             p->lanes * p->strips.width * p->size));
     s->products = fc_carve(base, &used, p->points * p->m_point * p->size);
-    s->a_row = fc_carve(base, &used, p->band * p->strips.segment * word);
+    s->a_row = fc_carve(base, &used, p->deep * p->band * p->strips.segment * word);
     s->a_tap = fc_carve(base, &used, p->z.taps * word);
     s->b_tap = fc_carve(base, &used, p->z.taps * word);
     s->v = fc_carve(base, &used, p->alone ? v_bytes(p) : 0);
@@ -509,6 +533,7 @@ static size_t carve_call(call *c, char *base, const void *bias)
     c->column = fc_carve(base, &used, p->strips.segment * word);
     c->slot = fc_carve(base, &used, p->strips.segment * word);
     c->m_tile = fc_carve(base, &used, p->strips.segment * word);
+    c->run = fc_carve(base, &used, (p->z.outputs + 1) * word);
     c->bias = bias ? fc_carve(base, &used, filters * p->size) : NULL;
     c->v = fc_carve(base, &used, p->alone ? 0 : v_bytes(p));
     c->u = p->kept && !c->packed
@@ -526,6 +551,8 @@ static void fill_tables(call *c, const void *x, const char *bias)
         c->slot[i] = i * p->data.pitch;
         c->m_tile[i] = i * p->u.block;
     }
+    for (int64_t depth = 0; depth < p->z.outputs; depth = c->run[c->runs])
+        c->run[c->runs++] = depth, c->run[c->runs] = depth + run_of_depths(p, depth);
     c->data = p->data;
     c->data.array = x;
     c->data.end = c->data.array + p->batch * p->data.image * p->size;
