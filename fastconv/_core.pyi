@@ -49,7 +49,9 @@ class PreparedForward:
     ) -> None: ...
     def __call__(self, input: ArrayLike, *, out: Array | None = None) -> Array: ...
 
-def conv_algorithm(
+WAYS: tuple[str, ...]
+
+def conv_way(
     rank: int,
     input_shape: tuple[int, ...] | None,
     weight: Array,
@@ -70,11 +72,10 @@ def conv_terms(
     padding: Any,
     dilation: Any,
     groups: int,
-    algorithm: str,
     which: int,
     prepared: bool,
     /,
-) -> list[list[float]] | None: ...
+) -> dict[str, list[float]]: ...
 def force_way(name: str | None) -> None: ...
 def pack_winograd(
     rank: int, weight: Array, stride: Any, padding: Any, dilation: Any, groups: int, /

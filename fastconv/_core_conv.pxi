@@ -38,16 +38,19 @@ cdef extern from "conv_winograd.h" nogil:
 cdef extern from "conv_cost.h" nogil:
     enum:
         FC_FORWARD
-        FC_PANELS
-        FC_PLANES
-        FC_APART
-        FC_CHANNELS
-        FC_DOTS
+        FC_TRANSFORMS
+        FC_TRANSFORMS_GRAD_WEIGHT
         FC_WAYS
         FC_TERMS
-    int fc_conv_algorithm(const fc_conv *conv, int which, int prepared)
-    void fc_conv_terms(const fc_conv *conv, int which, int prepared, double (*terms)[12])
+    int64_t fc_vector_bytes(const fc_conv *conv)
+    int fc_conv_choose(const fc_conv *conv, int which, int prepared)
+    void fc_conv_count(const fc_conv *conv, int which, int prepared, int64_t bytes,
+                       double (*terms)[14])
     void fc_conv_force_way(int way)
+
+# As conv_job.h lists them.
+WAYS = ("panels", "planes", "apart", "depthwise", "toeplitz", "channelwise", "winograd",
+        "channels", "dots", "channelwise_grad_weight", "winograd_grad_weight")
 
 # Strides, dilations and paddings stay below 2^31 and every array below 2^60 bytes: no product
 # that a driver forms can leave int64.
@@ -131,37 +134,35 @@ cdef inline void *aligned(cnp.ndarray packed) noexcept:
     return <void *>((<size_t>cnp.PyArray_DATA(packed) + 63) // 64 * 64)
 
 
-def conv_algorithm(int rank, input_shape, weight, stride, padding, dilation, groups, algorithm,
-                   int which=FC_FORWARD, bint prepared=True):
-    """The algorithm that a convolution takes, prepared or not, or one of its gradients (`which`):
-    the one that is named, or the cheapest for images of that shape, of middle size where it is
-    None."""
+def conv_way(int rank, input_shape, weight, stride, padding, dilation, groups, algorithm,
+             int which=FC_FORWARD, bint prepared=True):
+    """Which of WAYS a convolution takes, prepared or not, or one of its gradients (`which`): the
+    one that is named, or the cheapest for images of that shape, of middle size where it is None."""
     cdef fc_conv conv
     if not read_prepared(&conv, rank, input_shape, weight, stride, padding, dilation, groups):
-        return "direct"
+        return "panels"
     if not read_algorithm(&conv, algorithm):
-        return "direct"
-    return "winograd" if fc_conv_algorithm(&conv, which, prepared) == FC_WINOGRAD else "direct"
+        return "panels"
+    return WAYS[fc_conv_choose(&conv, which, prepared)]
 
 
-def conv_terms(int rank, input_shape, weight, stride, padding, dilation, groups, algorithm,
+def conv_terms(int rank, input_shape, weight, stride, padding, dilation, groups,
                int which, bint prepared):
-    """What fc_conv_terms counts: a list for each way. For bench/sweep.py."""
+    """What fc_conv_count says of each way that fits. For bench/sweep.py."""
     cdef fc_conv conv
     cdef double terms[FC_WAYS][FC_TERMS]
     if not read_prepared(&conv, rank, input_shape, weight, stride, padding, dilation, groups):
-        return None
-    if not read_algorithm(&conv, algorithm):
-        return None
-    fc_conv_terms(&conv, which, prepared, terms)
-    return [[terms[way][i] for i in range(FC_TERMS)] for way in range(FC_WAYS)]
+        return {}
+    conv.algorithm = FC_AUTO
+    fc_conv_count(&conv, which, prepared, fc_vector_bytes(&conv), terms)
+    return {WAYS[way]: [terms[way][i] for i in range(FC_TERMS)]
+            for way in range(FC_WAYS) if terms[way][FC_TERMS - 1]}
 
 
 def force_way(name):
-    """Take that way of the direct algorithm wherever it fits, None for the cheapest; for
-    measurements. Not while anything runs."""
-    fc_conv_force_way({"panels": FC_PANELS, "planes": FC_PLANES, "apart": FC_APART,
-                       "channels": FC_CHANNELS, "dots": FC_DOTS, None: FC_WAYS}[name])
+    """Take that way wherever it fits, None for the cheapest; for measurements. Not while anything
+    runs."""
+    fc_conv_force_way(FC_WAYS if name is None else WAYS.index(name))
 
 
 def pack_winograd(int rank, weight, stride, padding, dilation, groups):

@@ -101,11 +101,10 @@ class PreparedConv(_core.PreparedForward):
         dtype = common_dtype(w, b)
         kept = kernel_dtype(result_dtype(dtype))
         kept_weight = np.array(w, kept, order="C")
+        way = _core.conv_way(w.ndim - 2, hint, kept_weight, *layout, algorithm)
         self.__setstate__(
             {
-                "_algorithm": _core.conv_algorithm(
-                    w.ndim - 2, hint, kept_weight, *layout, algorithm
-                ),
+                "_algorithm": "winograd" if way == "winograd" else "direct",
                 "_bias": None if b is None else np.array(b, kept),
                 "_dtype": dtype,
                 "_layout": layout,

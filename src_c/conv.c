@@ -14,18 +14,20 @@ static void strides(const int64_t lengths[3], int64_t out[3])
     out[0] = lengths[1] * lengths[2];
 }
 
-static int run(const fc_job *job)
+/* The last three ways take a job whole. */
+static int run(const fc_job *job, int way)
 {
-    if (fc_conv_channelwise_pays(job, 1))
+    if (way == FC_CHANNELWISE)
         return fc_conv_channelwise(job, 1);
-    if (fc_conv_toeplitz_fits(job))
+    if (way == FC_TOEPLITZ)
         return fc_conv_toeplitz(job);
+    if (way == FC_DEPTHWISE)
+        return fc_conv_planes(job, way);
     const fc_segments segments = fc_job_segments(job);
     int status = FC_OK;
     for (int64_t i = 0; i < fc_volume(segments.count) && status == FC_OK; i++) {
         const fc_job part = fc_job_segment(job, &segments, i);
-        const int way = fc_conv_way(&part);
-        status = way == FC_PANELS ? fc_conv_panels(&part) : fc_conv_planes(&part, way == FC_APART);
+        status = way == FC_PANELS || fc_job_empty(&part) ? fc_conv_panels(&part) : fc_conv_planes(&part, way);
     }
     return status;
 }
@@ -55,22 +57,52 @@ fc_job fc_job_forward(const fc_conv *conv, const void *x, const void *w, const v
 int fc_conv_forward(const fc_conv *given, const void *x, const void *w, const void *bias,
                     void *y, int threads)
 {
-    if (fc_conv_algorithm(given, FC_FORWARD, 0) == FC_WINOGRAD)
+    const int way = fc_conv_choose(given, FC_FORWARD, 0);
+    if (way == FC_TRANSFORMS)
         return fc_winograd_forward(given, x, w, bias, y, threads);
     const fc_conv conv = fc_conv_merge_axes(given);
     const fc_job job = fc_job_forward(&conv, x, w, bias, y, threads);
-    return run(&job);
+    return run(&job, way);
 }
 
-/* The sum of one phase of the input gradient: `s` phases along each axis. */
-static fc_job phase_job(const fc_job *base, const fc_conv *conv, const int64_t s[3], int64_t phase)
+/* No more phases than cells. */
+static int64_t phases_along(const fc_conv *conv, int axis)
 {
-    fc_job job = *base;
-    const int64_t at[3] = {phase / s[2] / s[1], phase / s[2] % s[1], phase % s[2]};
-    for (int a = 0; a < 3; a++)
-        job.axis[a] = fc_axis_grad_input(conv, a, at[a]);
-    for (int a = 0; a < 3; a++)
+    return fc_least(conv->stride[axis], conv->in[axis]);
+}
+
+int64_t fc_job_phases(const fc_conv *conv)
+{
+    return phases_along(conv, 0) * phases_along(conv, 1) * phases_along(conv, 2);
+}
+
+fc_job fc_job_phase(const fc_job *all, const fc_conv *conv, int64_t phase)
+{
+    fc_job job = *all;
+    for (int a = 2; a >= 0; a--) {
+        job.axis[a] = fc_axis_grad_input(conv, a, phase % phases_along(conv, a));
         fc_axis_trim(&job.axis[a]);
+        phase /= phases_along(conv, a);
+    }
+    return job;
+}
+
+fc_job fc_job_grad_input(const fc_conv *conv, const void *dy, const void *w, const void *bias,
+                         void *dx, int threads)
+{
+    const int64_t kernel = fc_volume(conv->kernel), rows = conv->in_channels / conv->groups;
+    fc_job job = {
+        .kernels = fc_active[conv->dtype], .size = conv->dtype == FC_F64 ? 8 : 4, .threads = threads,
+        .batch = conv->batch, .groups = conv->groups,
+        .rows = rows, .channels = conv->out_channels / conv->groups,
+        .source = dy, .source_channel = fc_volume(conv->out),
+        .weight = w, .weight_group = conv->out_channels / conv->groups * rows * kernel,
+        .weight_row = kernel, .weight_channel = rows * kernel,
+        .bias = bias, .out = dx, .out_row = fc_volume(conv->in),
+    };
+    strides(conv->out, job.source_axis);
+    strides(conv->kernel, job.weight_axis);
+    strides(conv->in, job.out_axis);
     return job;
 }
 
@@ -90,41 +122,26 @@ static int leaves_cells(const fc_conv *conv)
 int fc_conv_grad_input(const fc_conv *given, const void *dy, const void *w, const void *bias,
                        void *dx, int threads)
 {
-    if (fc_conv_algorithm(given, FC_GRAD_INPUT, 0) == FC_WINOGRAD)
+    const int way = fc_conv_choose(given, FC_GRAD_INPUT, 0);
+    if (way == FC_TRANSFORMS)
         return fc_winograd_grad_input(given, dy, w, bias, dx, threads);
     const fc_conv conv = fc_conv_merge_axes(given);
-    const int64_t kernel = fc_volume(conv.kernel), rows = conv.in_channels / conv.groups;
-    fc_job base = {
-        .kernels = fc_active[conv.dtype], .size = conv.dtype == FC_F64 ? 8 : 4, .threads = threads,
-        .batch = conv.batch, .groups = conv.groups,
-        .rows = rows, .channels = conv.out_channels / conv.groups,
-        .source = dy, .source_channel = fc_volume(conv.out),
-        .weight = w, .weight_group = conv.out_channels / conv.groups * rows * kernel,
-        .weight_row = kernel, .weight_channel = rows * kernel,
-        .bias = bias, .out = dx, .out_row = fc_volume(conv.in),
-    };
-    strides(conv.out, base.source_axis);
-    strides(conv.kernel, base.weight_axis);
-    strides(conv.in, base.out_axis);
-    int64_t s[3];   /* no more phases than cells */
-    for (int a = 0; a < 3; a++)
-        s[a] = conv.stride[a] < conv.in[a] ? conv.stride[a] : conv.in[a];
-    const int64_t phases = s[0] * s[1] * s[2];
+    const fc_job all = fc_job_grad_input(&conv, dy, w, bias, dx, threads);
+    const int64_t phases = fc_job_phases(&conv);
     fc_job job[FC_MOST_PHASES];
-    if (phases > 1 && phases <= FC_MOST_PHASES && base.channels == 1) {
+    if (phases > 1 && way == FC_CHANNELWISE) {
         for (int64_t phase = 0; phase < phases; phase++)
-            job[phase] = phase_job(&base, &conv, s, phase);
-        if (fc_conv_channelwise_pays(job, phases))
-            return fc_conv_channelwise(job, phases);
+            job[phase] = fc_job_phase(&all, &conv, phase);
+        return fc_conv_channelwise(job, phases);
     }
     const int filled = leaves_cells(&conv);
     if (filled)
         fc_thin_spread(&conv, NULL, bias, dx, threads);
     for (int64_t phase = 0; phase < phases; phase++) {
-        job[0] = phase_job(&base, &conv, s, phase);
+        job[0] = fc_job_phase(&all, &conv, phase);
         if (filled && !(job->axis[0].taps && job->axis[1].taps && job->axis[2].taps))
             continue;
-        const int status = run(job);
+        const int status = run(job, way);
         if (status != FC_OK)
             return status;
     }

@@ -377,45 +377,6 @@ static double flops(const fc_job *jobs, int64_t phases)
     return 2 * all * jobs->batch * jobs->groups * jobs->rows;
 }
 
-/* What a block costs apart from products: cells and outputs turned, each a vector. Where planes
- * lie a multiple of 4 KiB apart, those of a block share one set of the first level of cache. */
-static double turning_cost(const plan *p)
-{
-    const fc_job *job = p->jobs;
-    double cells = 1, outputs = (double)job->rows;
-    for (int a = 0; a < 3; a++) {
-        const extent *e = &p->e[a];
-        cells *= (double)fc_least(job->axis[a].cells, e->reach) * e->boxes;
-        outputs *= (double)e->length;
-    }
-    return 500 + cells * (job->source_channel * job->size % 4096 ? 7 : 13)
-        + outputs * (job->rows * job->out_row * job->size % 4096 ? 7 : 13);
-}
-
-/* Cycles of Zen 4 for one image, against those of conv_planes.c with its lanes along lines
- * (measured: 300 for a plane, 12 for a vector of cells, 4 and 1.3 a tap for one of outputs). */
-int fc_conv_channelwise_pays(const fc_job *jobs, int64_t phases)
-{
-    const fc_axis *axis = jobs->axis;
-    if (jobs->channels != 1 || jobs->groups == 1 || !jobs->batch
-        || axis[0].place_step * axis[1].place_step * axis[2].place_step != phases)
-        return 0;
-    plan p = new_plan(jobs, phases);
-    choose_boxes(&p, 1);
-    if (cells_of_box(&p) > LARGEST_BOX)
-        return 0;
-    double here = turning_cost(&p), there = 0;
-    for (int64_t i = 0; i < phases; i++) {
-        axis = jobs[i].axis;
-        const double taps = (double)axis[0].taps * axis[1].taps * axis[2].taps;
-        const double lines = (double)axis[0].outputs * axis[1].outputs * jobs->rows;
-        const double cells = (double)axis[0].cells * axis[1].cells * axis[2].cells;
-        here += lines * axis[2].outputs * 1.15 * taps;
-        there += 300 + 12 * cells / p.lanes + lines * fc_parts(axis[2].outputs, p.lanes) * (4 + 1.3 * taps);
-    }
-    return p.blocks * here < jobs->groups * there;
-}
-
 int fc_conv_channelwise(const fc_job *jobs, int64_t phases)
 {
     plan p = new_plan(jobs, phases);
@@ -482,22 +443,6 @@ static void weight_body(void *context, int member, int team)
     }
 }
 
-/* Blocks of 64 bytes, whatever the vectors are. */
-double fc_channelwise_weight_cost(const fc_job *job)
-{
-    const fc_axis *axis = job->axis;
-    const int64_t lanes = 64 / job->size;
-    plan p = new_plan(job, 1);
-    if (job->channels != 1 || job->groups == 1)
-        return INFINITY;
-    choose_boxes(&p, 1);
-    if (cells_of_box(&p) > LARGEST_BOX)
-        return INFINITY;
-    const double products = (double)axis[0].outputs * axis[1].outputs * axis[2].outputs
-        * axis[0].taps * axis[1].taps * axis[2].taps;
-    return fc_parts(job->groups, lanes) * (turning_cost(&p) + products * job->rows * 1.15);
-}
-
 int fc_channelwise_weight_grad(const fc_job *job)
 {
     plan p = new_plan(job, 1);
@@ -508,4 +453,48 @@ int fc_channelwise_weight_grad(const fc_job *job)
     fc_parallel(team, weight_body, &p);
     fc_arena_give(p.scratch);
     return FC_OK;
+}
+
+/* ---- what it does, for conv_count.c ---- */
+
+/* Of one phase: stretches of 8 outputs, of 4 for the gradient of the weights, where those that are
+ * left over load a cell for each tap. */
+static void count_phase(const plan *p, const fc_job *job, int grad_weight, fc_channelwise_shape *shape)
+{
+    const fc_axis *x = &job->axis[2];
+    const double cut = (double)p->e[2].boxes, width = ceil((double)x->outputs / cut);
+    const double lines = cut * (double)(job->axis[0].outputs * job->axis[1].outputs * job->rows);
+    const double taps = (double)(job->axis[0].taps * job->axis[1].taps * x->taps);
+    const double runs = taps / (double)fc_most(x->taps, 1) * (double)parts_of_line(x, grad_weight ? 1 : 2);
+    const double stride = stride_of_runs(x) == 2 ? 2 : 1;
+    const double stretches = grad_weight ? floor(width / 4) : ceil(width / 8);
+    const double of_stretches = grad_weight ? 4 * stretches : width, left = width - of_stretches;
+    shape->products += lines * width * taps;
+    shape->loads += lines * (stride * of_stretches * runs + stretches * (taps - stride * runs) + left * taps);
+    shape->runs += lines * (stretches + left) * runs;
+    shape->stretches += lines * (stretches + left);
+}
+
+fc_channelwise_shape fc_conv_channelwise_shape(const fc_job *jobs, int64_t phases, int grad_weight)
+{
+    const fc_axis *axis = jobs->axis;
+    fc_channelwise_shape shape = {.fits = 0};
+    if (jobs->channels != 1 || jobs->groups == 1 || phases > FC_MOST_PHASES
+        || axis[0].place_step * axis[1].place_step * axis[2].place_step != phases)
+        return shape;
+    plan p = new_plan(jobs, phases);
+    choose_boxes(&p, 1);
+    shape.fits = cells_of_box(&p) <= LARGEST_BOX;
+    const double boxes = (double)(p.e[0].boxes * p.e[1].boxes * p.e[2].boxes);
+    shape.outputs = (double)jobs->rows;
+    shape.cells = 1;
+    for (int a = 0; a < 3; a++) {
+        shape.outputs *= (double)p.e[a].length;
+        shape.cells *= (double)(fc_least(axis[a].cells, p.e[a].reach) * p.e[a].boxes);
+    }
+    shape.lines = boxes * (double)(p.e[0].reach * p.e[1].reach);
+    shape.calls = boxes * (double)(p.e[0].box * fc_parts(p.e[1].box, p.chunk) * jobs->rows * phases);
+    for (int64_t i = 0; i < phases; i++)
+        count_phase(&p, &jobs[i], grad_weight, &shape);
+    return shape;
 }

@@ -12,11 +12,17 @@
 enum { FC_MOST_PHASES = 16 };
 
 int fc_conv_channelwise(const fc_job *jobs, int64_t phases);
-/* Are these all phases, is there one channel a group, and is this the best way for it? */
-int fc_conv_channelwise_pays(const fc_job *jobs, int64_t phases);
-
 int fc_channelwise_weight_grad(const fc_job *job);
-/* Cycles for one image, the same on every instruction set; infinite where it does not fit. */
-double fc_channelwise_weight_cost(const fc_job *job);
+
+/* What it does for one image and as many channels as a vector has lanes, in vectors: multiply-adds,
+ * cells loaded for them, outputs; runs of taps begun in all stretches of outputs, and stretches;
+ * calls of the kernel; cells and their lines turned to lanes. */
+typedef struct {
+    int fits;
+    double products, loads, outputs, runs, stretches, calls, cells, lines;
+} fc_channelwise_shape;
+
+/* `grad_weight`: of the weight gradient? Fits all phases of a stride, with one channel a group. */
+fc_channelwise_shape fc_conv_channelwise_shape(const fc_job *jobs, int64_t phases, int grad_weight);
 
 #endif

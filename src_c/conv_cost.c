@@ -1,139 +1,70 @@
-/* What a convolution costs, in nanoseconds of one thread: a sum of counted operations, each times
- * a constant. Only which of two sums is smaller matters.
+/* What a convolution costs, in nanoseconds of one thread: a sum of counted operations
+ * (conv_count.c), each times a constant. Only which of two sums is smaller matters.
  *
- * The constants were fitted by `bench/sweep.py fit` to the times of random geometries on an AMD
- * Zen 4 at 3.7 GHz: some 400 of them for AVX-512, 150 for the others. The times are met to 15 to
- * 20 %. On these geometries the ways chosen take 1.6 % longer on average than the fastest would,
- * the worst twice as long.
+ * FIT
  */
 #include "conv_cost.h"
 
 #include <math.h>
 #include <string.h>
 
-#include "conv_weight_grad.h"
-#include "conv_winograd.h"
-#include "conv_winograd_tiles.h"
-
 /* The batch that all choices are made for. */
 enum { BATCH = 3 };
 
-/* Multiply-adds of an image below which a choice gains less than the half microsecond it takes. */
+/* Instruction sets with fused multiply-adds agree in bits. SSE2 has none. */
+#ifdef __aarch64__
+enum { LEAST_FUSED = 16 };
+#else
+enum { LEAST_FUSED = 32 };
+#endif
+
+/* Multiply-adds of an image below which Winograd's algorithm gains a few microseconds at best, which
+ * are not worth its digits. */
 static const double SMALL_SUM = 80e3, SMALL_GRAD_WEIGHT = 20e3;
 
-/* For vectors of 16, 32 and 64 bytes; see panels() and its neighbours for what is counted. */
+/* For vectors of 16, 32 and 64 bytes: a row for each way, a price for each operation that its
+ * function in conv_count.c counts. Printed by `bench/sweep.py fit`. */
 static const double costs[3][FC_WAYS][FC_TERMS] = {{
-    {0.218, 0.00747, 0.608, 0, 4.56, 28.6, 0.458, 0.819, 0, 4.29, 36.7, 1.43e+03},   /* panels */
-    {0.267, 0, 0, 0.488, 0, 18.6, 0.403, 2.34, 0.00764, 36.4, 0.295, 1.4e+03},   /* planes */
-    {0.27, 0.00157, 0, 0.505, 0, 18.8, 0.429, 356, 0.043, 28.5, 0, 1.51e+03},   /* apart */
-    {0.226, 0.384, 0, 7.02, 0, 0, 1.4, 0, 0.183, 30.7, 0, 1.8e+03},   /* channels */
-    {0.85, 0, 0.635, 0, 2.78, 0, 0, 0, 88.1, 4.03e+03, 0, 0},   /* dots */
-    {0.194, 17.1, 1.71, 1.47, 0.489, 1.01, 28.2, 5.46, 0.994, 1.78, 0, 986},   /* winograd */
-    {0.259, 22.7, 1.49, 0.886, 0.507, 0.75, 6.47, 32.3, 0, 3.64, 0.404, 1.35e+03},   /* winograd_grad_weight */
+    {2.05e-10, 0, 1.06, 0.967, 0, 2.76, 25.3, 0.873, 4.1, 0, 0.721, 21, 36.4, 2e+03},   /* panels */
+    {0.268, 0.00271, 0, 0.526, 0.494, 0, 21.5, 0.824, 3.13, 0.202, 0.105, 16.4, 0.066, 1.16e+03},   /* planes */
+    {0.272, 0.00418, 0, 0.498, 0.419, 0, 20.8, 0.727, 5.93, 1.93e-09, 0.136, 10.2, 3.5, 963},   /* apart */
+    {0.237, 0, 10.9, 0, 0.0513, 0, 3.53, 3.81, 0, 0, 2.7e-14, 0, 0, 1.13e+03},   /* depthwise */
+    {0.238, 0.236, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2.53e+03},   /* toeplitz */
+    {0.168, 0.0323, 0.369, 1.91, 0.947, 0.802, 0, 0, 3.95, 18.6, 1.29, 0, 0, 1.31e+03},   /* channelwise */
+    {0.213, 53.8, 1.36, 1.31, 1.07, 2.21, 2.86, 4.28e-09, 1.74, 0, 0.209, 0, 0, 0},   /* winograd */
+    {0.221, 2.45e-10, 0.626, 4.63, 46, 1.64e-08, 0, 0, 0.556, 0, 0, 0, 0, 2.27e+03},   /* channels */
+    {0.936, 3.03, 2.47, 0, 26.4, 0, 123, 0, 0, 0, 0, 0, 0, 1.97e+03},   /* dots */
+    {0.164, 0.011, 0.238, 2.67, 1.03, 0, 0, 0, 4.8, 22.5, 8.65, 0, 0, 830},   /* channelwise_grad_weight */
+    {0.295, 42.9, 1.12, 0.95, 1.34, 1.32, 8.44e-11, 0, 1.22, 1.58, 0, 0, 0, 0},   /* winograd_grad_weight */
 }, {
-    {0.0991, 0.016, 0.751, 0.133, 2.97, 34.5, 0.447, 1.27, 0.128, 13.1, 114, 1.42e+03},   /* panels */
-    {0.135, 0.0135, 0.0189, 1.01, 0.94, 20, 0.694, 3.27, 0.062, 21.4, 0.247, 1.32e+03},   /* planes */
-    {0.143, 0.0155, 0.0291, 0.82, 0.735, 18.2, 0.723, 257, 0.0912, 26.2, 0, 1.5e+03},   /* apart */
-    {0.252, 0.194, 0, 4.93, 23, 1.05, 0, 2.2, 0.0494, 54.2, 0, 1.5e+03},   /* channels */
-    {0.289, 2.37, 1.23, 0, 2.79, 0.166, 1.08, 72.9, 0, 4.12e+03, 0, 0},   /* dots */
-    {0.137, 17.4, 2.35, 1.45, 0.72, 1.03, 20.8, 6.35, 1.4, 1.3, 0.175, 1.15e+03},   /* winograd */
-    {0.168, 19.2, 1.99, 1.09, 0.184, 0.777, 40.3, 34.2, 0, 2.87, 0.56, 1.4e+03},   /* winograd_grad_weight */
+    {0.106, 0.0221, 0.64, 0.773, 0.266, 5.33, 25.4, 0.63, 2.48, 0.458, 0.164, 30.1, 8.33, 1.51e+03},   /* panels */
+    {0.145, 0.0101, 0.09, 0.73, 0.541, 0.66, 21.4, 0.735, 3.07, 0.664, 0.129, 17.5, 0, 1.29e+03},   /* planes */
+    {0.149, 0.023, 2.51e-11, 0.8, 0.577, 0.714, 19.6, 0.686, 6.26, 0.517, 0.123, 14.8, 0, 1.25e+03},   /* apart */
+    {0.103, 0.171, 3.01, 1.38, 1.9, 0.61, 0, 5.04, 0, 26.2, 0, 0, 0, 113},   /* depthwise */
+    {0.145, 0.096, 0, 1.81, 0.253, 0, 0, 0, 0, 0, 0, 0, 0, 2.34e+03},   /* toeplitz */
+    {0.124, 0.0379, 0.645, 1.75, 1.06, 0.771, 0, 0, 4.02, 18, 2.13, 0, 0, 1.39e+03},   /* channelwise */
+    {0.136, 63.3, 2.31, 1.27, 0.189, 1.45, 38.7, 4.53, 1.4, 3.82e-10, 0.619, 0, 0, 0},   /* winograd */
+    {0.173, 0.0425, 0.953, 1.08, 109, 0.309, 0.0837, 0.814, 3.79e-13, 30.9, 0, 0, 0, 2.35e+03},   /* channels */
+    {0.313, 2.21, 2.4, 0.17, 52, 0.93, 47.7, 0, 0, 0, 0, 0, 0, 1.47e+03},   /* dots */
+    {0.116, 0.0484, 0.271, 0, 0.84, 0.857, 0, 0, 6.17, 45.9, 3.76, 0, 0, 1.52e+03},   /* channelwise_grad_weight */
+    {0.156, 61.3, 1.95, 1.52, 1.13, 0, 0, 37.2, 0.0046, 0, 1.66, 0, 0, 946},   /* winograd_grad_weight */
 }, {
-    {0.275, 0.0419, 1.1, 0.254, 3.57, 40.7, 0.836, 1.31, 0, 27.1, 0, 1.42e+03},   /* panels */
-    {0.275, 0.0364, 0.043, 1.67, 0.771, 21, 0.678, 3.1, 0.0442, 22.3, 0.478, 1.37e+03},   /* planes */
-    {0.275, 0.0449, 0, 1.29, 0.955, 20.3, 0.848, 15.5, 0.096, 27.2, 0, 1.47e+03},   /* apart */
-    {0.226, 0.224, 0, 3.36, 32.4, 1.04, 0.13, 2.54, 0.097, 25.6, 4.45, 1.63e+03},   /* channels */
-    {0.292, 1.75, 1.16, 0, 0, 0.367, 1.59, 43, 28.4, 4.31e+03, 0, 0},   /* dots */
-    {0.276, 17.5, 1.92, 2.13, 1.6, 1.14, 5.36, 48.2, 0.514, 4.48, 0.333, 1.21e+03},   /* winograd */
-    {0.324, 16.8, 1.94, 1.6, 1.48, 1.23, 2.94, 37.7, 0, 3.77, 1.92, 1.75e+03},   /* winograd_grad_weight */
+    {0.292, 0.0428, 1.12, 0.606, 0.292, 4.54, 33.4, 1.69, 3.22, 0.243, 0, 24.8, 35.4, 1.49e+03},   /* panels */
+    {0.276, 0.0194, 0.139, 1.77, 0.468, 0.847, 19.1, 0.919, 3.82, 0.492, 0.146, 24.7, 0, 1.16e+03},   /* planes */
+    {0.276, 0.0354, 0.00663, 1.61, 0.471, 0.626, 20.7, 0.943, 6.28, 0.348, 0.139, 22, 0.717, 1.19e+03},   /* apart */
+    {0.291, 0, 10.8, 0, 2.18, 0, 0, 12.4, 1.29, 0, 26.3, 0, 0, 708},   /* depthwise */
+    {0.262, 0.406, 0.286, 2.16e-07, 1.24, 4.36e-08, 0, 0, 0, 0, 0, 0, 0, 1.63e-10},   /* toeplitz */
+    {0.181, 0.14, 0.914, 6.9, 1.57, 0.822, 1.51, 0, 6.42, 27.3, 2.33, 0, 0, 1.11e+03},   /* channelwise */
+    {0.276, 31.5, 1.88, 2.29, 2.92, 1.28, 16.9, 5.48, 2.06, 0, 0.274, 0, 0, 1e+03},   /* winograd */
+    {0.268, 0.227, 0.0647, 3.3, 39.6, 1.54, 0, 1.23, 0.0246, 61.7, 74.8, 0, 0, 1.65e+03},   /* channels */
+    {0.277, 3, 2.08, 0, 24.7, 0, 42.4, 0, 0, 0, 0, 0, 0, 1.78e+03},   /* dots */
+    {0.221, 0.0311, 0.552, 0, 1.53, 1.25, 1.74, 0, 10.1, 46, 14.6, 0, 0, 1.52e+03},   /* channelwise_grad_weight */
+    {0.313, 48.2, 1.96, 1.45, 3.28, 1.38, 1.65, 0, 1.62, 1.64, 0.693, 0, 0, 959},   /* winograd_grad_weight */
 }};
 
 static int forced = FC_WAYS;
 
 void fc_conv_force_way(int way) { forced = way; }
-
-static double volume(const int64_t lengths[3]) { return (double)fc_volume(lengths); }
-
-/* Of one image. */
-static double multiply_adds(const fc_conv *conv)
-{
-    return volume(conv->out) * volume(conv->kernel) * (double)conv->out_channels
-           * (double)conv->in_channels / (double)conv->groups;
-}
-
-/* How many pairs of an output and a tap along an axis meet a cell. */
-static double meetings(const fc_axis *axis)
-{
-    int64_t all = 0, inside;
-    for (int64_t r = 0; r < axis->taps; r++) {
-        fc_axis_inside(axis, r, &inside);
-        all += inside;
-    }
-    return (double)all;
-}
-
-/* --- the direct algorithm ---------------------------------------------------------------------
- *
- * For each vector of outputs, tap and channel one operand is loaded and a multiply-add done for
- * each row; rows that do not fill a register tile of eight wait for the ends of chains. */
-
-static double ragged(const fc_job *job) { return (double)(-job->rows & 7); }
-
-static void panels(const fc_job *job, double lanes, double term[FC_TERMS])
-{
-    const fc_axis *axis = job->axis;
-    const double width = 3 * lanes, along = (double)axis[2].outputs;
-    const double outputs = along * (double)axis[1].outputs * (double)axis[0].outputs;
-    const double pixels = (double)job->batch * outputs, groups = (double)job->groups;
-    const double taps = (double)(axis[0].taps * axis[1].taps * axis[2].taps);
-    const double channels = (double)job->channels, rows = (double)job->rows;
-    const double count = groups * ceil(pixels / width), vectors = groups * ceil(pixels / lanes);
-    const double lanes_used = fmin(width, pixels), runs = fmin(lanes_used / along + 1, lanes_used);
-    const double entries = taps * (job->weight_channel == taps ? 1 : ceil(channels * taps / 288));
-    const double counted[FC_TERMS] = {
-        vectors * taps * channels * rows,                 /* multiply-adds */
-        vectors * taps * channels * ragged(job),
-        vectors * taps * channels,                        /* vectors gathered */
-        count * taps * channels * runs,                   /* runs of cells gathered */
-        count * entries * runs,
-        count * entries,
-        vectors * rows,                                   /* vectors of outputs */
-        count * rows * runs,                              /* runs of outputs */
-        count * rows * channels * taps,                   /* weights read */
-        count,
-        groups,
-        1,
-    };
-    for (int i = 0; i < FC_TERMS; i++)
-        term[i] += counted[i];
-}
-
-static void planes(const fc_job *job, int apart, double lanes, double term[FC_TERMS])
-{
-    const fc_axis *axis = job->axis;
-    const fc_planes_shape shape = fc_conv_planes_shape(job, apart);
-    const double items = (double)(job->batch * job->groups * shape.boxes);
-    const double taps = (double)(axis[0].taps * axis[1].taps * axis[2].taps);
-    const double channels = (double)job->channels, rows = (double)job->rows;
-    const double vectors = items * (double)shape.products * ceil((double)shape.lanes / lanes);
-    const double gemm = shape.depthwise ? 0 : vectors * taps * channels;
-    const double counted[FC_TERMS] = {
-        gemm * rows,                                      /* multiply-adds */
-        gemm * ragged(job),
-        gemm,                                             /* vectors loaded */
-        items * channels * (double)shape.cells / lanes,   /* vectors, rows and calls of the copy */
-        items * channels * (double)shape.rows,
-        items * channels * (double)shape.copies,
-        rows * vectors,                                   /* vectors of outputs */
-        shape.joined ? 0 : items * rows * (double)shape.lines,   /* lines of outputs copied */
-        items * (double)shape.products * rows * channels * taps, /* weights read */
-        items * (double)shape.products,
-        shape.depthwise ? vectors * taps * rows : 0,      /* multiply-adds, depthwise */
-        1,
-    };
-    for (int i = 0; i < FC_TERMS; i++)
-        term[i] += counted[i];
-}
 
 static double total(const double cost[FC_TERMS], const double term[FC_TERMS])
 {
@@ -143,241 +74,70 @@ static double total(const double cost[FC_TERMS], const double term[FC_TERMS])
     return sum;
 }
 
-static double cost_of(const fc_job *job, int way)
+/* Nanoseconds that each way takes; infinite where it does not fit. */
+static void price(const fc_conv *conv, int pass, int prepared, int64_t bytes, double cost[FC_WAYS])
 {
-    const double lanes = 64.0 / (double)job->size;
-    double term[FC_TERMS] = {0};
-    if (way == FC_PANELS)
-        panels(job, lanes, term);
-    else
-        planes(job, way == FC_APART, lanes, term);
-    return total(costs[2][way], term);
+    double terms[FC_WAYS][FC_TERMS];
+    fc_conv_count(conv, pass, prepared, bytes, terms);
+    for (int way = 0; way < FC_WAYS; way++)
+        cost[way] = terms[way][FC_TERMS - 1] > 0 ? total(costs[bytes / 32][way], terms[way]) : INFINITY;
 }
 
-int fc_conv_way(const fc_job *job)
+static int cheapest(const double cost[FC_WAYS], int way, int end)
 {
-    fc_job some = *job;
-    some.batch = BATCH;
-    if (!job->channels || !some.axis[0].taps || !some.axis[1].taps || !some.axis[2].taps)
-        return FC_PANELS;
-    int best = FC_PANELS;
-    double least = cost_of(&some, FC_PANELS);
-    for (int way = FC_PLANES; way <= FC_APART; way++) {
-        if (!fc_conv_planes_shape(&some, way == FC_APART).fits)
-            continue;
-        const double cost = cost_of(&some, way);
-        if (forced <= FC_APART ? forced == way : cost < least) {
+    int best = way;
+    for (; way < end; way++)
+        if (cost[way] < cost[best])
             best = way;
-            least = cost;
-        }
-    }
     return best;
 }
 
-static void direct(const fc_job *job, double terms[FC_WAYS][FC_TERMS])
+/* Winograd's way stands last in its passes. */
+static int choose(const fc_conv *given, int pass, int prepared)
 {
-    const double lanes = (double)job->kernels->lanes;
-    const int way = fc_conv_way(job);
-    if (way == FC_PANELS)
-        panels(job, lanes, terms[way]);
-    else
-        planes(job, way == FC_APART, lanes, terms[way]);
+    const double small = pass == FC_GRAD_WEIGHT ? SMALL_GRAD_WEIGHT : SMALL_SUM;
+    fc_conv some = *given, *conv = &some;
+    if (conv->algorithm == FC_AUTO && !prepared && forced == FC_WAYS && fc_conv_multiply_adds(conv) < small)
+        conv->algorithm = FC_DIRECT;
+    const int first = pass == FC_GRAD_WEIGHT ? FC_CHANNELS : FC_PANELS;
+    const int winograd = pass == FC_GRAD_WEIGHT ? FC_TRANSFORMS_GRAD_WEIGHT : FC_TRANSFORMS;
+    const int64_t own = fc_vector_bytes(conv);
+    const int64_t bytes = own >= LEAST_FUSED && fc_conv_ways_differ(conv, pass) ? 64 : own;
+    double cost[FC_WAYS];
+    price(conv, pass, prepared, bytes, cost);
+    if (forced != FC_WAYS && isfinite(cost[forced]))
+        return forced;
+    const int direct = cheapest(cost, first, winograd);
+    if (bytes != own && isfinite(cost[winograd]))
+        price(conv, pass, prepared, own, cost);
+    return cost[winograd] < cost[direct] ? winograd : direct;
 }
 
-static void channels(const fc_conv *conv, double term[FC_TERMS])
+/* What was chosen lately, on this thread: counting takes a microsecond or two, a small convolution
+ * no longer. */
+typedef struct { fc_conv conv; const fc_kernels *kernels; int pass, prepared, forced, way; } memory;
+
+enum { MEMORIES = 64 };
+
+static uint64_t slot_of(const fc_conv *conv, int pass)
 {
-    const fc_weight_channels_shape shape = fc_weight_channels_count(conv);
-    const double groups = (double)conv->groups, taps = volume(conv->kernel);
-    const double filters = (double)conv->out_channels, of_group = (double)conv->in_channels / groups;
-    const double lanes = 64.0 / (conv->dtype == FC_F32 ? 4 : 8);
-    const double counted[FC_TERMS] = {
-        shape.products,
-        shape.turned,
-        shape.turned / of_group * ceil(of_group / lanes),
-        shape.updates,
-        shape.calls,
-        shape.lines,
-        of_group * filters * taps,                        /* weights */
-        filters * taps * ceil(of_group / lanes),
-        shape.lines * of_group,
-        (double)conv->batch * groups,
-        groups,
-        1,
-    };
-    memcpy(term, counted, sizeof counted);
+    const int64_t of[] = {conv->in_channels, conv->out_channels, conv->in[0], conv->in[1], conv->in[2],
+                          conv->kernel[1], conv->kernel[2], conv->stride[2], conv->dilation[2], pass};
+    uint64_t sum = (uint64_t)conv->dtype;
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++)
+        sum = (sum + (uint64_t)of[i]) * 0x9e3779b97f4a7c15;   /* 2^64 over the golden ratio */
+    return (sum >> 32) % MEMORIES;
 }
 
-/* `products`: fc_weight_dots_cost, or a bound below it. */
-static void dots(const fc_conv *conv, double products, double term[FC_TERMS])
+int fc_conv_choose(const fc_conv *conv, int pass, int prepared)
 {
-    const double batch = (double)conv->batch, groups = (double)conv->groups;
-    const double in_channels = (double)conv->in_channels, filters = (double)conv->out_channels;
-    const double weights = in_channels / groups * filters * volume(conv->kernel);
-    const double lanes = 64.0 / (conv->dtype == FC_F32 ? 4 : 8);
-    const double counted[FC_TERMS] = {
-        batch * products,
-        batch * in_channels * volume(conv->in) / lanes,   /* vectors and rows copied */
-        batch * filters * volume(conv->out) / lanes,
-        batch * in_channels * (double)(conv->in[0] * conv->in[1]),
-        batch * filters * (double)(conv->out[0] * conv->out[1]),
-        weights,
-        batch * weights,
-        batch * groups,
-        groups,
-        1,
-    };
-    memcpy(term, counted, sizeof counted);
-}
-
-int fc_conv_dots_pay(const fc_conv *conv)
-{
-    const double lanes = 64.0 / (conv->dtype == FC_F32 ? 4 : 8);
-    double by_channels[FC_TERMS], by_dots[FC_TERMS];
+    static _Thread_local memory memories[MEMORIES];
+    memory *m = &memories[slot_of(conv, pass)];
     fc_conv some = *conv;
     some.batch = BATCH;
-    if (multiply_adds(conv) < SMALL_GRAD_WEIGHT)
-        return 0;
-    if (forced == FC_CHANNELS || forced == FC_DOTS)
-        return forced == FC_DOTS && isfinite(fc_weight_dots_cost(conv));
-    channels(&some, by_channels);
-    const double least = total(costs[2][FC_CHANNELS], by_channels);
-    /* What lanes over outputs cost takes long to say: first whether they can win at all. */
-    dots(&some, multiply_adds(conv) / lanes / 2, by_dots);
-    if (total(costs[2][FC_DOTS], by_dots) >= least)
-        return 0;
-    dots(&some, fc_weight_dots_cost(conv), by_dots);
-    return total(costs[2][FC_DOTS], by_dots) < least;
-}
-
-static void direct_grad_weight(const fc_conv *conv, double terms[FC_WAYS][FC_TERMS])
-{
-    const fc_conv merged = fc_conv_merge_axes(conv);
-    if (fc_conv_dots_pay(&merged))
-        dots(&merged, fc_weight_dots_cost(&merged), terms[FC_DOTS]);
-    else
-        channels(&merged, terms[FC_CHANNELS]);
-}
-
-/* --- Winograd's algorithm ------------------------------------------------------------------- */
-
-typedef struct {
-    const fc_axis *axis;                          /* the sum's */
-    double batch, groups, channels, filters;      /* of a group */
-    double lanes, size;
-    int grad_weight, prepared;
-} transformed;
-
-static void transforms(const transformed *t, double term[FC_TERMS])
-{
-    const fc_axis *axis = t->axis;
-    fc_line y, x;
-    fc_line_of(&axis[1], &y);
-    fc_line_of(&axis[2], &x);
-    const double points = (double)(y.points * x.points), tiles = (double)(y.tiles * x.tiles);
-    const double sources = ceil(t->channels / t->lanes), results = ceil(t->filters / t->lanes);
-    const double deep = (double)axis[0].cells, depth = (double)axis[0].outputs;
-    const double items = t->batch * t->groups;
-    const double cells = (double)(axis[1].cells * axis[2].cells);
-    const double outputs = (double)(axis[1].outputs * axis[2].outputs);
-    const double strips = items * (double)y.tiles * ceil((double)x.outputs / 64);
-    const double weights = t->groups * t->channels * results * (double)axis[0].taps;
-    /* Strips are done in chunks of about 1 MB of transformed data; each reads all weights. */
-    const double vector = points * t->lanes * t->size;
-    const double chunks = fmax(1, t->batch * tiles * deep * sources * vector / 1e6);
-    const double bands = fmax(chunks, t->batch * tiles * fmin(t->filters, 64) * points * t->size / 250e3);
-    const double blocks = ceil(t->channels / 128) * ceil(t->filters / 64) * depth;
-    const double counted[FC_TERMS] = {
-        items * points * tiles * meetings(&axis[0]) * t->channels * results,   /* multiply-adds */
-        t->groups * points * blocks * bands,              /* products called for */
-        items * points * tiles * deep * sources,          /* points of tiles transformed */
-        items * points * tiles * depth * results,
-        items * cells * deep * sources,                   /* vectors turned to lanes and back */
-        items * outputs * depth * results,
-        strips * deep * sources,                          /* rows of tiles */
-        strips * depth * results,
-        t->prepared ? 0 : weights * points,               /* weights transformed */
-        t->prepared ? 0 : weights * (double)(axis[1].taps * axis[2].taps),
-        weights * points * chunks,                        /* weights read */
-        1,
-    };
-    for (int i = 0; i < FC_TERMS; i++)
-        term[i] += counted[i];
-}
-
-/* --- the passes ----------------------------------------------------------------------------- */
-
-static void add_sum(const fc_conv *conv, const fc_conv *merged, int pass, int prepared,
-                    const int64_t phase[3], double terms[FC_WAYS][FC_TERMS])
-{
-    const int gradient = pass == FC_GRAD_INPUT;
-    const int64_t channels = (gradient ? conv->out_channels : conv->in_channels) / conv->groups;
-    const int64_t filters = (gradient ? conv->in_channels : conv->out_channels) / conv->groups;
     const fc_kernels *kernels = fc_active[conv->dtype];
-    const int64_t size = conv->dtype == FC_F32 ? 4 : 8;
-    const fc_conv *as = conv->algorithm == FC_WINOGRAD ? conv : merged;
-    fc_job job = {.kernels = kernels, .size = size, .threads = 1, .batch = conv->batch,
-                  .groups = conv->groups, .rows = filters, .channels = channels,
-                  .weight_channel = (gradient ? filters : 1) * fc_volume(as->kernel),
-                  .out_axis = {0, gradient ? as->in[2] : as->out[2], 1}};
-    for (int a = 0; a < 3; a++)
-        job.axis[a] = gradient ? fc_axis_grad_input(as, a, phase[a]) : fc_axis_forward(as, a);
-    if (conv->algorithm != FC_WINOGRAD) {
-        const fc_segments segments = fc_job_segments(&job);
-        for (int64_t i = 0; i < fc_volume(segments.count); i++) {
-            const fc_job part = fc_job_segment(&job, &segments, i);
-            direct(&part, terms);
-        }
-        return;
-    }
-    const int way = pass == FC_GRAD_WEIGHT ? FC_TRANSFORMS_GRAD_WEIGHT : FC_TRANSFORMS;
-    transforms(&(transformed){
-        .axis = job.axis, .batch = (double)conv->batch, .groups = (double)conv->groups,
-        .channels = (double)channels, .filters = (double)filters,
-        .lanes = (double)kernels->lanes, .size = (double)size, .prepared = prepared}, terms[way]);
-}
-
-void fc_conv_terms(const fc_conv *conv, int pass, int prepared, double terms[FC_WAYS][FC_TERMS])
-{
-    memset(terms, 0, FC_WAYS * sizeof *terms);
-    if (pass == FC_GRAD_WEIGHT && conv->algorithm != FC_WINOGRAD) {
-        direct_grad_weight(conv, terms);
-        return;
-    }
-    const fc_conv merged = fc_conv_merge_axes(conv);
-    int64_t phases[3] = {1, 1, 1};
-    for (int a = 0; a < 3 && pass == FC_GRAD_INPUT; a++)
-        phases[a] = fc_least(conv->stride[a], conv->in[a]);
-    for (int64_t z = 0; z < phases[0]; z++)
-        for (int64_t y = 0; y < phases[1]; y++)
-            for (int64_t x = 0; x < phases[2]; x++)
-                add_sum(conv, &merged, pass, prepared, (int64_t[3]){z, y, x}, terms);
-}
-
-static double estimate(fc_conv conv, int algorithm, int pass, int prepared)
-{
-    const int64_t bytes = fc_active[conv.dtype]->lanes * (conv.dtype == FC_F32 ? 4 : 8);
-    const int width = bytes >= 64 ? 2 : bytes >= 32 ? 1 : 0;
-    double terms[FC_WAYS][FC_TERMS], sum = 0;
-    conv.algorithm = algorithm;
-    conv.batch = BATCH;
-    fc_conv_terms(&conv, pass, prepared, terms);
-    for (int way = 0; way < FC_WAYS; way++)
-        sum += total(costs[width][way], terms[way]);
-    return sum;
-}
-
-int fc_conv_algorithm(const fc_conv *conv, int pass, int prepared)
-{
-    if (conv->algorithm == FC_DIRECT || conv->batch == 0)
-        return FC_DIRECT;
-    if (!(pass == FC_GRAD_INPUT ? fc_winograd_grad_input_fits(conv) : fc_winograd_fits(conv)))
-        return FC_DIRECT;
-    if (conv->algorithm == FC_WINOGRAD)
-        return FC_WINOGRAD;
-    if (!prepared && multiply_adds(conv) < (pass == FC_GRAD_WEIGHT ? SMALL_GRAD_WEIGHT : SMALL_SUM))
-        return FC_DIRECT;
-    int64_t first[3], every[3];
-    const fc_conv thin = fc_conv_thin(conv, first, every);
-    return estimate(thin, FC_WINOGRAD, pass, prepared) < estimate(*conv, FC_DIRECT, pass, prepared)
-           ? FC_WINOGRAD : FC_DIRECT;
+    if (m->kernels != kernels || m->pass != pass || m->prepared != prepared || m->forced != forced
+        || memcmp(&m->conv, &some, sizeof some))
+        *m = (memory){some, kernels, pass, prepared, forced, choose(&some, pass, prepared)};
+    return m->way;
 }

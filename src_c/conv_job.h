@@ -1,4 +1,4 @@
-/* One correlation, as the four ways of the direct algorithm take it:
+/* One correlation, as the ways of the direct algorithm take it:
  *
  *     out[n, g, row, j] = bias[g, row] + sum over channels c and taps r
  *                         of weight(g, row, c, r) * source[n, g, c, cell(j, r)]
@@ -15,6 +15,15 @@
 
 #include "conv_plan.h"
 #include "kernels.h"
+
+/* Whatever computes a pass. Forward and input gradient: the direct algorithm's ways (FC_PLANES:
+ * also with a plane for each tap of the last axis, and with the loop of depthwise.inc), then
+ * Winograd's. Gradient of the weights: lanes over channels, over outputs, over groups
+ * (conv_weight_grad.h, conv_channelwise.h), then Winograd's. */
+enum {
+    FC_PANELS, FC_PLANES, FC_APART, FC_DEPTHWISE, FC_TOEPLITZ, FC_CHANNELWISE, FC_TRANSFORMS,
+    FC_CHANNELS, FC_DOTS, FC_CHANNELWISE_GRAD_WEIGHT, FC_TRANSFORMS_GRAD_WEIGHT, FC_WAYS
+};
 
 typedef struct {
     const fc_kernels *kernels;
@@ -53,6 +62,12 @@ static inline int64_t fc_job_place(const fc_job *job)
            + job->axis[2].place * job->out_axis[2];
 }
 
+/* Is there nothing to sum? */
+static inline int fc_job_empty(const fc_job *job)
+{
+    return !job->channels || !job->axis[0].taps || !job->axis[1].taps || !job->axis[2].taps;
+}
+
 /* Weight offset of tap (r[0], r[1], r[2]). */
 static inline int64_t fc_job_weight(const fc_job *job, const int64_t r[3])
 {
@@ -72,9 +87,14 @@ static inline void fc_job_next_tap(const fc_job *job, int64_t r[3])
     }
 }
 
-/* The job of the forward pass; `conv` has its axes merged. */
+/* The jobs of a pass; `conv` has its axes merged. That of the input gradient has as many phases
+ * as fc_job_phases says, and gets its axes from fc_job_phase. */
 fc_job fc_job_forward(const fc_conv *conv, const void *x, const void *w, const void *bias, void *y,
                       int threads);
+fc_job fc_job_grad_input(const fc_conv *conv, const void *dy, const void *w, const void *bias,
+                         void *dx, int threads);
+int64_t fc_job_phases(const fc_conv *conv);
+fc_job fc_job_phase(const fc_job *all, const fc_conv *conv, int64_t phase);
 
 /* A job cut into jobs that meet less padding; one of them where that is little (conv_segments.c).
  * Along each axis their outputs are all of the job's. Says the geometry of one item. */
@@ -88,18 +108,19 @@ fc_job fc_job_segment(const fc_job *job, const fc_segments *segments, int64_t i)
 
 int fc_conv_panels(const fc_job *job);
 
-/* apart: a plane for each tap of the last axis? */
-int fc_conv_planes(const fc_job *job, int apart);
+/* way: FC_PLANES, FC_APART or FC_DEPTHWISE. */
+int fc_conv_planes(const fc_job *job, int way);
 
-/* How it would go about a job: boxes of an image; for one box the products and the lanes of each,
- * and its lines of outputs; for one box and channel the cells copied, and the rows and calls they
- * come in. `joined` lines are written where they belong. */
+/* How it would go about a job: boxes of an image; for one box the planes of outputs, the lines of
+ * each, so many of them computed together, and their width in the array and in scratch; for one box
+ * and channel the cells copied, and the rows and calls they come in. `joined` lines are written
+ * where they belong. */
 typedef struct {
-    int fits, depthwise, joined;
-    int64_t boxes, products, lanes, lines, cells, rows, copies;
+    int fits, joined;
+    int64_t boxes, planes, lines, chunk, width, pitch, cells, rows, copies;
 } fc_planes_shape;
 
-fc_planes_shape fc_conv_planes_shape(const fc_job *job, int apart);
+fc_planes_shape fc_conv_planes_shape(const fc_job *job, int way);
 
 int fc_conv_toeplitz(const fc_job *job);
 int fc_conv_toeplitz_fits(const fc_job *job);

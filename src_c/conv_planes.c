@@ -28,7 +28,7 @@ typedef struct { int64_t box, boxes, slots, reach; } extent;
 
 typedef struct {
     const fc_job *job;
-    int apart;                  /* is each tap of the last axis a slot? */
+    int apart;                  /* is each tap of the last axis a slot? (FC_APART) */
     extent e[3];
     int64_t plane, planes;      /* elements of one slot's plane, of one channel's */
     int64_t near, entries;      /* channels of one entry of the product, and how many entries */
@@ -37,7 +37,7 @@ typedef struct {
     int64_t tile_row;           /* lanes of a row of the tile */
     int64_t stride;             /* bytes of scratch a member */
     const int64_t *rows, *taps_a, *taps_b;
-    const int64_t *taps_x;      /* of the last axis alone, where depthwise_fits */
+    const int64_t *taps_x;      /* of the last axis alone: FC_DEPTHWISE */
     char *scratch;
     fc_units units;
 } plan;
@@ -179,14 +179,12 @@ static void compute(const plan *p, const box *b, const char *planes, char *tile,
         });
 }
 
-/* Are rows of the source shared by output rows, and is there a kernel for it? From 4 outputs a
- * channel on (3 x 3: from 2) the register tile, which shares each pixel among them, is faster:
- * 64 x 28 x 28, 1 -> 8 channels, 3 x 3: 135 us against 223. */
+/* Are rows of the source shared by output rows, and is there a kernel for it? */
 static int depthwise_fits(const fc_job *job)
 {
     const fc_axis *axis = job->axis;
     const int64_t kernel = axis[1].taps;
-    return job->channels == 1 && job->rows < (kernel == 3 ? 2 : 4) && axis[0].taps == 1
+    return job->channels == 1 && axis[0].taps == 1
         && (kernel == 3 || kernel == 5 || kernel == 7)
         && axis[1].step == 1 && (axis[1].tap_step == 1 || axis[1].tap_step == -1)
         && axis[2].place_step == 1;
@@ -343,9 +341,9 @@ static void cut_rows(plan *p, int threads)
     p->parts = fc_parts(job->rows, p->part_rows);
 }
 
-int fc_conv_planes(const fc_job *job, int apart)
+int fc_conv_planes(const fc_job *job, int way)
 {
-    plan p = {.job = job, .apart = apart};
+    plan p = {.job = job, .apart = way == FC_APART};
     const int64_t taps = job->axis[0].taps * job->axis[1].taps * job->axis[2].taps;
     const double flops = 2.0 * job->batch * job->groups * job->rows * job->channels * taps
         * job->axis[0].outputs * job->axis[1].outputs * job->axis[2].outputs;
@@ -369,26 +367,25 @@ int fc_conv_planes(const fc_job *job, int apart)
         table[i] = i * job->weight_row;
     list_entries(&p, taps, table + job->rows, table + job->rows + p.entries);
     p.rows = table, p.taps_a = table + job->rows, p.taps_b = p.taps_a + p.entries;
-    if (depthwise_fits(job)) /* the first kernel row's, from the row's own start */
+    if (way == FC_DEPTHWISE && depthwise_fits(job)) /* the first kernel row's, from the row's own start */
         p.taps_x = p.taps_b + (job->axis[1].tap_step < 0 ? taps - job->axis[2].taps : 0);
     fc_parallel(team, body, &p);
     fc_arena_give(scratch);
     return FC_OK;
 }
 
-fc_planes_shape fc_conv_planes_shape(const fc_job *job, int apart)
+fc_planes_shape fc_conv_planes_shape(const fc_job *job, int way)
 {
-    plan p = {.job = job, .apart = apart};
+    plan p = {.job = job, .apart = way == FC_APART};
     choose_boxes(&p, 1);
-    const int64_t slots = p.e[0].slots * p.e[1].slots * p.e[2].slots, lanes = lanes_of(&p);
-    const int64_t chunk = (lanes - p.e[2].box) / p.e[2].reach + 1;
+    const extent *e = p.e;
+    const int64_t slots = e[0].slots * e[1].slots * e[2].slots;
     return (fc_planes_shape){
         .fits = job->channels * p.planes * job->size <= 2 * PLANES_BYTES
-            && !(apart && (job->axis[2].taps < 2 || depthwise_fits(job))),
-        .depthwise = depthwise_fits(job), .joined = lines_join(&p),
-        .boxes = p.e[0].boxes * p.e[1].boxes * p.e[2].boxes,
-        .products = p.e[0].box * fc_parts(p.e[1].box, chunk), .lanes = lanes,
-        .lines = p.e[0].box * p.e[1].box,
-        .cells = p.planes, .rows = slots * p.e[0].reach * p.e[1].reach, .copies = slots * p.e[0].reach,
+            && (way != FC_DEPTHWISE || depthwise_fits(job)),
+        .joined = lines_join(&p), .boxes = e[0].boxes * e[1].boxes * e[2].boxes,
+        .planes = e[0].box, .lines = e[1].box, .chunk = (lanes_of(&p) - e[2].box) / e[2].reach + 1,
+        .width = e[2].box, .pitch = e[2].reach,
+        .cells = p.planes, .rows = slots * e[0].reach * e[1].reach, .copies = slots * e[0].reach,
     };
 }

@@ -18,10 +18,8 @@
 #include "conv_job.h"
 #include "parallel.h"
 
-/* Below 80 taps the W - 1 steps more cost what the full tile gains: conv_planes does 55 GF/s at
- * any length, this 34 at 31 taps, 53 at 64, 99 at 512 (Zen 4, float32). A strip of 3072 outputs
- * has 64 rows of 48. */
-enum { MIN_TAPS = 80, MIN_OUTPUTS = 384, STRIP = 3072 };
+/* Of a strip, which has 64 rows of 48; and lengths that are not worth looking at. */
+enum { STRIP = 3072, MIN_TAPS = 16, MIN_OUTPUTS = 64 };
 
 typedef struct {
     const fc_job *job;
@@ -56,36 +54,31 @@ static int fill_line(const plan *p, const char *line, int64_t first, int64_t siz
     return job->kernels->finite(to + begin * job->size, end - begin);
 }
 
-/* Weight offset of the kernel's element u in the order of cells, and the step to the next. */
-static int64_t first_weight(const plan *p, int64_t *step)
-{
-    const fc_axis *x = &p->job->axis[2];
-    const int64_t r[3] = {0, 0, x->tap_step > 0 ? 0 : p->taps - 1};
-    *step = x->tap_step * x->weight_step * p->job->weight_axis[2];
-    return fc_job_weight(p->job, r);
-}
-
 /* reversed[W + K - 2 - u] = v[u], zeros on both sides. */
 static void fill_kernel(const plan *p, const char *weight, char *reversed)
 {
     const fc_job *job = p->job;
-    const int64_t width = job->kernels->width;
-    int64_t step, at = first_weight(p, &step);
+    const fc_axis *x = &job->axis[2];
+    const int64_t width = job->kernels->width, r[3] = {0, 0, x->tap_step > 0 ? 0 : p->taps - 1};
+    const int64_t step = x->tap_step * x->weight_step * job->weight_axis[2];
+    int64_t at = fc_job_weight(job, r);
     memset(reversed, 0, p->kernel_size * job->size);
     for (int64_t u = 0; u < p->taps; u++, at += step)
         memcpy(reversed + (width + p->taps - 2 - u) * job->size, weight + at * job->size, job->size);
 }
 
-/* outputs of one row from the strip's line: the full rows of the product, then the last one. */
+/* outputs of one row from the strip's line: the full rows of the product, then the last one. Each
+ * sum goes through the taps in their order, which may be that of the cells or the reverse of it. */
 static void toeplitz(const plan *p, const char *line, const char *reversed, const char *bias,
                      char *out, int64_t outputs)
 {
     const fc_job *job = p->job;
-    const int64_t width = job->kernels->width, zero = 0, start = width + p->taps - 2;
+    const int64_t width = job->kernels->width, last = width + p->taps - 2, zero = 0;
+    const int backwards = job->axis[2].tap_step < 0;
     fc_gemm g = {
-        .m = outputs / width, .n = width, .taps = 1, .k = p->taps + width - 1,
-        .a = line, .a_row = p->rows, .a_tap = &zero, .a_step = 1,
-        .b = reversed, .b_tap = &start, .b_step = -1,
+        .m = outputs / width, .n = width, .taps = 1, .k = last + 1,
+        .a = line, .a_row = p->rows, .a_tap = backwards ? &last : &zero, .a_step = backwards ? -1 : 1,
+        .b = reversed, .b_tap = backwards ? &zero : &last, .b_step = backwards ? 1 : -1,
         .c = out, .c_row = width, .bias = bias,
     };
     job->kernels->gemm(&g);
@@ -100,13 +93,13 @@ static void toeplitz(const plan *p, const char *line, const char *reversed, cons
 static void plain(const plan *p, const char *line, const char *weight, const char *bias,
                   char *out, int64_t outputs)
 {
-    const int64_t zero = 0;
-    int64_t step;
-    const int64_t tap = first_weight(p, &step);
+    const fc_axis *x = &p->job->axis[2];
+    const int64_t zero = 0, first[3] = {0}, tap = fc_job_weight(p->job, first);
+    const int64_t cell = x->tap_step < 0 ? p->taps - 1 : 0;
     const fc_gemm g = {
         .m = 1, .n = outputs, .taps = 1, .k = p->taps,
-        .a = weight, .a_row = &zero, .a_tap = &tap, .a_step = step,
-        .b = line, .b_tap = &zero, .b_step = 1,
+        .a = weight, .a_row = &zero, .a_tap = &tap, .a_step = x->weight_step * p->job->weight_axis[2],
+        .b = line, .b_tap = &cell, .b_step = x->tap_step,
         .c = out, .c_row = outputs, .bias = bias,
     };
     p->job->kernels->gemm(&g);

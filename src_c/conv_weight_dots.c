@@ -145,30 +145,40 @@ static double phase_cost(const job *j, int64_t taps)
     return cost;
 }
 
-/* Cycles for one image and group of the plan j. */
-static double plan_cost(job *j)
+/* What the plan j does for one image and group. */
+static fc_weight_dots_shape count(job *j)
 {
     const int64_t *kernel = j->conv.kernel;
+    fc_weight_dots_shape w = {.strips = 1};
     choose_strip(j);
-    double strips = 1, tiles = 0;
     for (int a = 0; a < 3; a++)
-        strips *= fc_parts(j->conv.out[a], j->span[a]);
-    const double vectors = (double)lines_of(j, j->span) * fc_parts(j->span[2], j->vector);
+        w.strips *= (double)fc_parts(j->conv.out[a], j->span[a]);
+    const double vectors = (double)(lines_of(j, j->span) * fc_parts(j->span[2], j->vector));
     if (j->axis < 0)
-        tiles = kernel[0] * kernel[1] * vectors
-            * (j->fg / 4 * tile_cost(4, j->cg * kernel[2], 1)
+        w.tiles = (double)(kernel[0] * kernel[1]) * vectors
+            * ((double)(j->fg / 4) * tile_cost(4, j->cg * kernel[2], 1)
                + (j->fg % 4 ? tile_cost(j->fg % 4, j->cg * kernel[2], 1) : 0));
     for (int64_t k = 0; j->axis >= 0 && k < j->along[j->axis].classes; k++)
-        tiles += j->fg * (j->axis == 1 ? kernel[0] : j->taps / kernel[2])
+        w.tiles += (double)(j->fg * (j->axis == 1 ? kernel[0] : j->taps / kernel[2]))
             * phase_cost(j, (kernel[j->axis] - 1 - k) / j->along[j->axis].every + 1);
-    const double sums = 4.0 * j->fg * j->cg * j->taps;
-    const double copies = 9.0 * (j->fg * vectors + (double)j->cg * j->along[0].classes * j->along[1].classes
-        * j->along[2].classes * j->extent[0] * j->extent[1] * j->extent[2] / j->vector);
-    return strips * (tiles + sums + copies + 100);
+    const int64_t classes = j->along[0].classes * j->along[1].classes * j->along[2].classes;
+    w.tiles *= w.strips;
+    w.sums = w.strips * (double)(j->fg * j->cg * j->taps);
+    w.copied = w.strips * ((double)j->fg * vectors
+        + (double)(j->cg * classes * j->extent[0] * j->extent[1] * j->extent[2]) / (double)j->vector);
+    w.lines = w.strips * (double)(j->fg * j->span[0] * j->span[1] + j->cg * classes * j->extent[0] * j->extent[1]);
+    return w;
+}
+
+/* Cycles of Zen 4 (measured), by which plans are compared. */
+static double plan_cost(job *j)
+{
+    const fc_weight_dots_shape w = count(j);
+    return w.tiles + 4 * w.sums + 9 * w.copied + 100 * w.strips;
 }
 
 /* Try filters, then taps along y, then along x so many apart; keep the best. */
-static double choose_plan(job *j)
+static void choose_plan(job *j)
 {
     job best = *j;
     best.axis = -1;
@@ -176,23 +186,23 @@ static double choose_plan(job *j)
     double cost = plan_cost(&best);
     for (int axis = 1; axis < 3; axis++) {
         const int64_t taps = (j->conv.kernel[axis] - 1) / j->along[axis].every + 1;
-        for (int64_t parts = 1; parts <= 12 && taps > 1; parts++)
-            for (int64_t rows = fc_least(TILE_ROWS, taps); rows > 1; rows--) {
+        for (int64_t parts = 1, last = 0; parts <= 12 && taps > 1; parts++) {
+            const int64_t width = axis == 1 ? 1 : parts <= 8 ? fc_parts(taps, parts) : (parts - 8) * j->vector;
+            for (int64_t rows = fc_least(TILE_ROWS, taps); rows > 1 && width != last && width <= taps; rows--) {
                 job now = *j;
                 now.axis = axis;
+                now.width = width;
                 now.rows = rows;
-                now.width = axis == 1 ? 1 : parts <= 8 ? fc_parts(taps, parts) : (parts - 8) * j->vector;
-                if ((axis == 1 && parts > 1) || now.width > taps)
-                    continue;
                 const double this = plan_cost(&now);
                 if (this < cost) {
                     cost = this;
                     best = now;
                 }
             }
+            last = width;
+        }
     }
     *j = best;
-    return cost;
 }
 
 static job new_job(const fc_conv *conv)
@@ -229,12 +239,17 @@ static void lay_out(job *j)
                     + fc_round_up(j->margin + 2 * j->vector, j->vector)) * j->size;
 }
 
-double fc_weight_dots_cost(const fc_conv *conv)
+fc_weight_dots_shape fc_weight_dots_count(const fc_conv *conv)
 {
     job j = new_job(conv);
-    const double cost = choose_plan(&j);
+    choose_plan(&j);
     lay_out(&j);
-    return j.own_bytes <= LARGEST_SCRATCH ? cost * conv->groups : INFINITY;
+    fc_weight_dots_shape w = count(&j);
+    const double groups = (double)conv->groups;
+    return (fc_weight_dots_shape){
+        .fits = j.own_bytes <= LARGEST_SCRATCH, .tiles = groups * w.tiles, .sums = groups * w.sums,
+        .copied = groups * w.copied, .lines = groups * w.lines, .strips = groups * w.strips,
+    };
 }
 
 /* Where tap r reads, from the first plane of its channel on: the sum over axes of shift[r]. */

@@ -33,7 +33,6 @@ enum {
     BLOCK_BYTES = 256 << 10,  /* of rows of dw, worked on until they are finished */
     BLOCK_ROWS = 64,          /* of these, at most */
     TURN_CELLS = 256,         /* of a row of x, turned by one thread */
-    SMALL_WORK = 10000,       /* multiply-adds for an image, below which choosing costs more */
 };
 
 /* What one strip holds at most. */
@@ -519,12 +518,13 @@ int fc_weight_rows(const fc_conv *conv, const void *dy, const void *x, void *dw,
 }
 
 /* Multiply-adds of one image; where the rows do not fill a tile, as many as its time allows. */
-static double products(const job *j)
+static double products(const job *j, int64_t bytes)
 {
     static const double few[4] = {0, 2, 2.4, 3.6};   /* of a row, where there are fewer than four */
     const int64_t left = j->fg % 8, lanes = j->cut.merged ? j->cg * j->conv.kernel[2] : j->cg;
+    const int64_t across = fc_parts(lanes * (int64_t)j->size, bytes);
     double terms = 1, rows = j->fg / 8 * 8 + (left < 4 ? few[left] : left);
-    if (left && vectors(j, lanes) == 1)
+    if (left && across == 1)
         rows += fmax(0, 4 - left) + 1;   /* fewer sums than the latency of an addition wants */
     for (int a = 0; a < 3; a++) {
         int64_t met = 0, inside;
@@ -534,16 +534,10 @@ static double products(const job *j)
         }
         terms *= a == 2 && j->cut.merged ? j->conv.out[2] : met;
     }
-    return j->conv.groups * (rows * vectors(j, lanes) * terms);
+    return j->conv.groups * (rows * across * terms);
 }
 
-/* Cycles of Zen 4 for one image: products, and x turned. */
-static double channels_cost(const job *j)
-{
-    return products(j) + 0.3 * (double)(j->conv.groups * j->cg * j->cells);
-}
-
-fc_weight_channels_shape fc_weight_channels_count(const fc_conv *conv)
+fc_weight_channels_shape fc_weight_channels_count(const fc_conv *conv, int64_t bytes)
 {
     job j = new_job(conv, NULL, NULL, NULL);
     plan_channels(&j, 1);
@@ -553,9 +547,9 @@ fc_weight_channels_shape fc_weight_channels_count(const fc_conv *conv)
     const double strips = groups * (double)j.strips;
     const double blocks = (double)j.blocks * (double)fc_parts(j.fg, j.block_rows);
     return (fc_weight_channels_shape){
-        .products = batch * products(&j),
+        .products = batch * products(&j, bytes),
         .turned = strips * images * (double)(j.cg * turned_cells(&j, j.cut.span)),
-        .updates = strips * (double)j.fg * taps * (double)vectors(&j, (int64_t)in_row * j.cg),
+        .updates = strips * (double)j.fg * taps * (double)fc_parts((int64_t)in_row * j.cg * (int64_t)j.size, bytes),
         .calls = strips * blocks * taps,
         .lines = groups * batch * blocks * taps * (double)(conv->out[0] * conv->out[1]),
     };
@@ -563,25 +557,24 @@ fc_weight_channels_shape fc_weight_channels_count(const fc_conv *conv)
 
 int fc_conv_grad_weight(const fc_conv *conv, const void *dy, const void *x, void *dw, int threads)
 {
-    if (fc_conv_algorithm(conv, FC_GRAD_WEIGHT, 0) == FC_WINOGRAD)
+    const int way = fc_conv_choose(conv, FC_GRAD_WEIGHT, 0);
+    if (way == FC_TRANSFORMS_GRAD_WEIGHT)
         return fc_winograd_grad_weight(conv, dy, x, dw, threads);
     const fc_conv merged = fc_conv_merge_axes(conv);
     job j = new_job(&merged, dy, x, dw);
-    const double terms = (double)j.cg * j.taps * j.conv.out_channels * j.outputs;   /* of an image */
     if (j.conv.batch == 0) {
         memset(dw, 0, j.conv.out_channels * j.cg * j.taps * j.size);
         return FC_OK;
     }
-    threads = fc_team_size(fc_useful_threads(threads, 2 * terms * j.conv.batch));
-    plan_channels(&j, threads);
-    if (terms > SMALL_WORK && j.cg == 1) {
+    const double terms = (double)j.conv.batch * j.cg * j.taps * j.conv.out_channels * j.outputs;
+    threads = fc_team_size(fc_useful_threads(threads, 2 * terms));
+    if (way == FC_CHANNELWISE_GRAD_WEIGHT) {
         const fc_job channelwise = fc_job_forward(&merged, x, dw, 0, (void *)dy, threads);
-        const double by_lanes = fc_channelwise_weight_cost(&channelwise);
-        if (by_lanes < fc_weight_dots_cost(&merged) && by_lanes < channels_cost(&j))
-            return fc_channelwise_weight_grad(&channelwise);
+        return fc_channelwise_weight_grad(&channelwise);
     }
-    if (fc_conv_dots_pay(&merged))
+    if (way == FC_DOTS)
         return fc_weight_dots(&merged, dy, x, dw, threads);
+    plan_channels(&j, threads);
     j.scratch = fc_arena_take(j.shared_bytes + threads * j.own_bytes);
     if (!j.scratch)
         return FC_NO_MEMORY;

@@ -1,5 +1,4 @@
-/* Two ways to the gradient of the weights, and what chooses between them and the depthwise one of
- * conv_channelwise.h.
+/* Two ways to the gradient of the weights; for depthwise kernels conv_channelwise.h has another.
  *
  * Both compute dw[f, c, r] = sum over n, o of dy[n, f, o] x[n, c, o * stride + r * dilation - before]
  * as matrix products: conv_weight_grad.c with lanes over channels, conv_weight_dots.c, where a
@@ -10,16 +9,19 @@
 
 #include "conv_plan.h"
 
-/* What lanes over channels would do for the whole batch: multiply-adds of 64 bytes of lanes, cells
- * turned, vectors of dw added to, products called for, and the lines of outputs that these are
- * given. */
+/* What lanes over channels would do for the whole batch: multiply-adds of vectors of so many bytes,
+ * cells turned, vectors of dw added to, products called for, and the lines of outputs that these
+ * are given. */
 typedef struct { double products, turned, updates, calls, lines; } fc_weight_channels_shape;
 
-fc_weight_channels_shape fc_weight_channels_count(const fc_conv *conv);
+fc_weight_channels_shape fc_weight_channels_count(const fc_conv *conv, int64_t bytes);
 
-/* Multiply-adds of 64 bytes of lanes that lanes over outputs take for one image; infinite where
- * they would need too much scratch. */
-double fc_weight_dots_cost(const fc_conv *conv);
+/* What lanes over outputs would do for one image: the time of its tiles, in multiply-adds of 64
+ * bytes of lanes; sums across lanes; vectors and lines copied; strips of outputs. Fits where that
+ * takes no more than so much scratch. */
+typedef struct { int fits; double tiles, sums, copied, lines, strips; } fc_weight_dots_shape;
+
+fc_weight_dots_shape fc_weight_dots_count(const fc_conv *conv);
 
 int fc_weight_dots(const fc_conv *conv, const void *dy, const void *x, void *dw, int threads);
 
