@@ -32,7 +32,7 @@ CASES = [
     Case(9, 17, 50, None),
     Case(8, 9, 33, None, h0=4, lengths=True),
     Case(1, 2, 5, None, h0=3),
-    # Large enough for two threads: 3e7 operations, see fc_attention_threads.
+    # More rows than a chunk of one product over all steps.
     Case(25, 25, 70, 3, shared=False, lengths=True),
     Case(50, 33, 64, 3, h0=3),
     Case(40, 33, 70, None),
@@ -78,7 +78,12 @@ def test_same_bits_for_any_batch(case, isa, dtype):
 
 @pytest.mark.parametrize(
     "case",
-    [Case(30, 33, 64, 2, shared=False), Case(45, 33, 64, 3, h0=3), Case(45, 33, 64, None)],
+    [  # large enough for two threads: 4e8 operations, see fc_attention_threads
+        Case(61, 33, 150, 2, shared=False, lengths=True),
+        Case(80, 33, 160, 3, h0=3),
+        Case(270, 10, 160, 2, lengths=True),
+        Case(80, 33, 160, None, h0=2, lengths=True),
+    ],
     ids=str,
 )
 def test_same_bits_for_any_threads_and_isa(case, dtype):
