@@ -5,8 +5,8 @@
  * the outputs. Lanes are channels in V and filters in U and M, so neither the shape of the image
  * nor the number of tiles leaves lanes idle.
  *
- * A chunk of strips at a time: V is filled, then (block of filters) x (run of depths) x (band of strips)
- * are multiplied and finished. Where there are strips enough, each member of the team has chunks
+ * A chunk of strips at a time: V is filled, then (block of filters) x (run of depths) x (band of
+ * strips) are multiplied and finished. Where there are strips enough, each member of the team has chunks
  * of its own, and nothing to wait for; else they share the chunk, first the filling, then the
  * blocks of filters. Channels are summed in slices (conv_winograd_weights.h), each one chain,
  * whose sums are added in order.
@@ -26,7 +26,7 @@
  * All of U passes by once for every chunk. Where it is more than L3 keeps besides, a chunk has as
  * many as TILES tiles, however large V is: 256 channels in float64 then take 0.86 of the time that
  * chunks of 14 tiles do, and twice as many tiles gain nothing. */
-static const int64_t V_BYTES = 1 << 20, M_BYTES = 256 << 10, L3_BYTES = 12 << 20, TILES = 64;
+static const int64_t V_BYTES = 1 << 20, M_BYTES = 512 << 10, L3_BYTES = 12 << 20, TILES = 64;
 
 /* Filters are rounded up to so many bytes: half a vector of AVX-512, which takes half its time. */
 enum { HALF_VECTOR = 32 };
@@ -271,7 +271,8 @@ static void multiply(const call *c, const scratch *s, const char *u, const part 
     const plan *p = c->p;
     const int64_t filters = fc_least(p->u.block, p->filters - of->block * p->u.block);
     const int64_t channels = fc_least(p->u.slice, p->channels - of->slice * p->u.slice);
-    const int64_t plane = p->strips.segment * p->data.pitch, z = of->depth * p->z.step + p->z.offset;
+    const int64_t plane = p->strips.segment * p->data.pitch;
+    const int64_t z = of->depth * p->z.step + p->z.offset;
     int64_t tap;
     const int64_t taps = live_taps(p, of->depth, &tap);
     for (int64_t t = 0; t < taps; t++, tap++) {
@@ -736,8 +737,8 @@ typedef struct { const fc_winograd_weights *u; const char *w; char *packed, *scr
 static void pack_work(void *context, int member, int team)
 {
     const packing *k = context;
-    fc_winograd_weights_share(k->u, k->w, k->packed,
-                              k->scratch + member * fc_winograd_weights_scratch(k->u), member, team);
+    char *scratch = k->scratch + member * fc_winograd_weights_scratch(k->u);
+    fc_winograd_weights_share(k->u, k->w, k->packed, scratch, member, team);
 }
 
 int fc_winograd_pack(const fc_conv *conv, const void *w, void *packed, int threads)

@@ -24,8 +24,10 @@ void fc_winograd_weights_plan(fc_winograd_weights *w, int kept)
     const int64_t rows = w->z.taps * fc_least(w->channels, w->slice);
     /* In whole cache lines, whatever the lanes: kept weights serve every instruction set. */
     const int64_t filters = fc_round_up(w->filters, line);
-    const int64_t fit = fc_most(1, U_BYTES / (w->points * rows * FC_LINE));
-    w->block = fc_least((kept ? LINES : fc_least(fit, LINES)) * line, filters);
+    int64_t lines = kept ? LINES : fc_least(U_BYTES / (w->points * rows * FC_LINE), LINES);
+    if (!kept && lines * line % w->kernels->width == w->lanes)
+        lines--;   /* one vector left over by the register tiles takes as long as two */
+    w->block = fc_least(fc_most(lines, 1) * line, filters);
     w->blocks = fc_parts(filters, w->block);
     w->to_point = fc_odd_lines(rows * w->block, w->size);
     w->to_slice = w->points * w->to_point;
@@ -80,36 +82,41 @@ static void transform(const fc_winograd_weights *w, const char *taps, char *half
         .to = u, .to_row = w->block, .to_point = w->to_point, .to_item = point});
 }
 
+/* U of a few channels for one vector of filters, whose weights begin at `from`. */
+static void transform_some(const fc_winograd_weights *w, const char *from, int64_t filters,
+                           const char *end, int64_t channels, int64_t tap_rows, char *to,
+                           char *scratch)
+{
+    const int64_t vector = w->lanes * w->size, ahead = CHANNELS_AHEAD * w->from_channel;
+    const int64_t together = w->from_channel == w->taps ? channels : 1;   /* lie in one row */
+    for (int64_t c = 0; c < channels; c += together)
+        w->kernels->to_lanes(from + c * w->from_channel * w->size, w->from_filter, filters, end,
+                             together * w->taps, ahead, scratch + c * w->taps * vector);
+    for (int64_t t = 0; t < w->z.taps; t++) {
+        const int64_t tap = (w->z.weight + t * w->z.weight_step) * w->kernel[1] * w->kernel[2];
+        transform(w, scratch + tap * vector, scratch + tap_bytes(w), channels,
+                  to + t * tap_rows * w->block * w->size);
+    }
+}
+
 void fc_winograd_weights_slice(const fc_winograd_weights *w, const char *from, int64_t group,
                                int64_t block, int64_t slice, char *to, char *scratch)
 {
-    const int64_t lanes = w->lanes, size = w->size, first = slice * w->slice;
+    const int64_t lanes = w->lanes, size = w->size, line = fc_most(FC_LINE / size, lanes);
     const int64_t filters = fc_least(w->block, w->filters - block * w->block);
+    const int64_t first = slice * w->slice;
     const int64_t channels = fc_least(w->slice, w->channels - first);
     const char *end = from + w->groups * w->from_group * size;
     from += (group * w->from_group + block * w->block * w->from_filter + first * w->from_channel)
             * size;
-    for (int64_t f = 0; f < filters; f += lanes)
-        for (int64_t c = 0; c < channels; c += CHANNELS_AT_ONCE) {
-            const int64_t some = fc_least(CHANNELS_AT_ONCE, channels - c);
-            const int64_t rows = fc_least(lanes, filters - f);
-            const char *at = from + (f * w->from_filter + c * w->from_channel) * size;
-            const int64_t ahead = CHANNELS_AHEAD * w->from_channel;
-            if (w->from_channel == w->taps)
-                w->kernels->to_lanes(at, w->from_filter, rows, end, some * w->taps, ahead,
-                                     scratch);
-            else
-                for (int64_t i = 0; i < some; i++)
-                    w->kernels->to_lanes(at + i * w->from_channel * size, w->from_filter, rows,
-                                         end, w->taps, ahead,
-                                         scratch + i * w->taps * lanes * size);
-            for (int64_t t = 0; t < w->z.taps; t++) {
-                const int64_t tap = (w->z.weight + t * w->z.weight_step) * w->kernel[1]
-                                    * w->kernel[2];
-                transform(w, scratch + tap * lanes * size, scratch + tap_bytes(w), some,
-                          to + ((t * channels + c) * w->block + f) * size);
-            }
-        }
+    /* A line of U is completed while it is in L1. */
+    for (int64_t f = 0; f < filters; f += line)
+        for (int64_t c = 0; c < channels; c += CHANNELS_AT_ONCE)
+            for (int64_t i = f; i < fc_least(f + line, filters); i += lanes)
+                transform_some(w, from + (i * w->from_filter + c * w->from_channel) * size,
+                               fc_least(lanes, filters - i), end,
+                               fc_least(CHANNELS_AT_ONCE, channels - c), channels,
+                               to + (c * w->block + i) * size, scratch);
 }
 
 void fc_winograd_weights_share(const fc_winograd_weights *w, const char *from, char *to,
