@@ -123,7 +123,8 @@ static int plan_sum(plan *p, const fc_conv *conv, const fc_axis axis[3], const i
     p->data = (fc_tiled){
         .kernels = p->kernels, .size = p->size, .lanes = p->lanes, .kind = FC_WINOGRAD_DATA,
         .image = conv->groups * channels * fc_volume(in), .group = channels * fc_volume(in),
-        .channels = channels, .plane = fc_volume(in), .first_y = y.first, .first_x = x.first,
+        .channels = channels, .wide = channels, .plane = fc_volume(in),
+        .first_y = y.first, .first_x = x.first,
     };
     memcpy(p->data.cells, in, sizeof p->data.cells);
     memcpy(p->out, out, sizeof p->out);

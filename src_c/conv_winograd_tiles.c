@@ -75,11 +75,12 @@ void fc_tiled_plan(fc_tiled *t, int64_t chunk)
     t->stack = fc_least(fc_most(fit, 1) * y->spread, y->tiles);
     t->stage_rows = (fc_parts(t->stack, y->spread) + 1) * y->tile * y->spread + rows;
     const int64_t line = FC_LINE / t->size;
-    t->pitch = fc_round_up(t->channels, line > t->lanes ? line : t->lanes);
+    t->pitch = fc_round_up(t->wide, line > t->lanes ? line : t->lanes);
     if (t->pitch * t->size % 1024 == 0)
         t->pitch += line;
     t->strip = t->cells[0] * t->strips->segment * t->pitch;
-    t->point = fc_odd_lines(chunk * t->strip, t->size);
+    t->block = chunk * t->strip;
+    t->point = fc_odd_lines(fc_parts(t->channels, t->wide) * t->block, t->size);
 }
 
 int64_t fc_tiled_stage_bytes(const fc_tiled *t)
@@ -204,15 +205,15 @@ void fc_tiled_fill(const fc_tiled *t, int64_t group, int64_t first, int64_t coun
     int64_t at = start_of(t, group, unit / count / deep, unit / count % deep, first + unit % count);
     while (unit < end) {
         const int64_t strip = first + unit % count, depth = unit / count % deep;
-        const int64_t vector = unit / count / deep;
+        const int64_t vector = unit / count / deep, channel = vector * t->lanes;
         const int64_t in_chunk = fc_least(end - unit, count - unit % count);
         const int64_t run = fc_least(fc_least(t->stack, tiles - strip % tiles), in_chunk);
         unit += run;
         const int64_t next = start_of(t, group, unit / count / deep, unit / count % deep,
                                       first + unit % count);
         transform(t, group, vector, depth, strip, run, next - at, stage, rows,
-                  v + ((strip - first) * t->strip + depth * t->strips->segment * t->pitch
-                       + vector * t->lanes) * t->size);
+                  v + (channel / t->wide * t->block + (strip - first) * t->strip
+                       + depth * t->strips->segment * t->pitch + channel % t->wide) * t->size);
         at = next;
     }
 }

@@ -45,7 +45,7 @@ typedef struct {
 
 fc_strip fc_strip_at(const fc_strips *strips, int64_t strip);
 
-/* An array to be transformed. V lies [point][strip][plane][tile][channel]. */
+/* An array to be transformed. V lies [point][block of channels][strip][plane][tile][channel]. */
 typedef struct {
     const fc_kernels *kernels;
     int64_t size, lanes;                  /* of an element, of a vector */
@@ -53,15 +53,16 @@ typedef struct {
     int kind;                             /* FC_WINOGRAD_DATA, or FC_WINOGRAD_FILTER for outputs */
     int whole;                            /* are the tiles that a strip lacks to be zero? */
     int64_t image, group, channels;       /* strides of an image and a group; channels of it */
+    int64_t wide;                         /* channels of a block: whole cache lines, or all */
     int64_t cells[3], plane;              /* of a channel; their product */
     int64_t first_y, first_x;             /* cell of output 0, tap 0 */
     int64_t stack, stage_rows;            /* strips transformed together, and their rows */
-    int64_t pitch, strip, point;          /* of a tile, of a strip and of a point in V */
+    int64_t pitch, strip, block, point;   /* of a tile, a strip, a block and a point in V */
     const char *array, *end;
     const int64_t *lane, *column, *slot;  /* of item i: i * lanes; its column * lanes; i * pitch */
 } fc_tiled;
 
-/* Fill in stack, pitch, strip and point, for V of `chunk` strips. */
+/* Fill in stack, pitch, strip, block and point, for V of `chunk` strips. */
 void fc_tiled_plan(fc_tiled *tiled, int64_t chunk);
 
 /* Scratch for one transform: stage, then one row of tiles at its points. */

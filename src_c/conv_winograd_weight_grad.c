@@ -61,11 +61,22 @@ static int64_t parts_of(const plan *p, int64_t m)
 
 static void plan_blocks(plan *p, int team)
 {
-    const int64_t line = FC_LINE / p->size;
+    const int64_t line = FC_LINE / p->size, m_row = p->points * p->z.taps * p->size;
+    const int64_t m = m_row * p->channels * p->filters;
+    p->wide = fc_least(4 * line, fc_round_up(p->filters, line));
+    p->across = fc_parts(p->filters, p->wide);
+    p->high = fc_most(M_BYTES / (m_row * p->wide) / line, 1) * line;
+    p->high = fc_least(p->high, p->channels);
+    p->down = fc_parts(p->channels, p->high);
+    p->m_point = fc_odd_lines(p->high * p->wide, p->size);
+    p->m_tap = p->points * p->m_point;
+    p->m_block = p->z.taps * p->m_tap;
+
+    p->x.wide = p->high;   /* what one product reads lies in a row */
+    p->y.wide = p->wide;
     fc_tiled_plan(&p->x, 1);
     fc_tiled_plan(&p->y, 1);
-    const int64_t strip = (p->x.strip + p->y.strip) * p->points * p->size;
-    const int64_t m = p->points * p->z.taps * p->channels * p->filters * p->size;
+    const int64_t strip = p->points * (p->x.point + p->y.point) * p->size;
     p->parts = parts_of(p, m);
     p->alone = team > 1 && (p->parts % team == 0 || p->parts >= 2 * team);
     const int64_t fit = fc_most(1, fc_most(CHUNK_BYTES, m) / strip);
@@ -74,15 +85,6 @@ static void plan_blocks(plan *p, int team)
     p->chunk = fc_parts(p->strips.strips, fc_most(p->chunks, 1));
     fc_tiled_plan(&p->x, p->chunk);
     fc_tiled_plan(&p->y, p->chunk);
-
-    p->wide = fc_least(4 * line, fc_round_up(p->filters, p->lanes));
-    p->across = fc_parts(p->filters, p->wide);
-    p->high = M_BYTES / (p->points * p->z.taps * p->wide * p->size) / 8 * 8;
-    p->high = fc_least(fc_most(p->high, 8), p->channels);
-    p->down = fc_parts(p->channels, p->high);
-    p->m_point = fc_odd_lines(p->high * p->wide, p->size);
-    p->m_tap = p->points * p->m_point;
-    p->m_block = p->z.taps * p->m_tap;
 }
 
 static int plan_gradient(plan *p, const fc_conv *conv, int threads, int *team)
@@ -162,10 +164,10 @@ static void multiply(const call *c, const scratch *s, int64_t channel, int64_t c
         p->kernels->gemm(&(fc_gemm){
             .m = channels, .n = fc_least(p->wide, fc_round_up(p->filters - filter, p->lanes)),
             .taps = taps, .k = k,
-            .a = s->vx + (i * p->x.point + channel) * p->size, .a_row = c->channel,
-            .a_tap = s->a_tap, .a_step = p->x.pitch,
-            .b = s->vy + (i * p->y.point + filter) * p->size, .b_tap = s->b_tap,
-            .b_step = p->y.pitch,
+            .a = s->vx + (i * p->x.point + channel / p->high * p->x.block) * p->size,
+            .a_row = c->channel, .a_tap = s->a_tap, .a_step = p->x.pitch,
+            .b = s->vy + (i * p->y.point + filter / p->wide * p->y.block) * p->size,
+            .b_tap = s->b_tap, .b_step = p->y.pitch,
             .c = m + i * p->m_point * p->size, .c_row = p->wide, .accumulate = accumulate});
 }
 
