@@ -77,8 +77,15 @@ def conv_terms(
     /,
 ) -> dict[str, list[float]]: ...
 def force_way(name: str | None) -> None: ...
-def pack_winograd(
-    rank: int, weight: Array, stride: Any, padding: Any, dilation: Any, groups: int, /
+def pack_weights(
+    rank: int,
+    weight: Array,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: int,
+    algorithm: str,
+    /,
 ) -> Array | None: ...
 def conv_backward(
     rank: int,

@@ -22,6 +22,10 @@ cdef extern from "conv.h" nogil:
         int64_t before[3]
     int fc_conv_forward(const fc_conv *conv, const void *x, const void *w, const void *bias,
                         void *y, int threads)
+    size_t fc_conv_packed_bytes(const fc_conv *conv)
+    int fc_conv_pack(const fc_conv *conv, const void *w, void *packed, int threads)
+    int fc_conv_forward_packed(const fc_conv *conv, const void *x, const void *w,
+                               const void *packed, const void *bias, void *y, int threads)
     int fc_conv_grad_input(const fc_conv *conv, const void *dy, const void *w, const void *bias,
                            void *dx, int threads)
     int fc_conv_grad_weight(const fc_conv *conv, const void *dy, const void *x, void *dw,
@@ -30,10 +34,6 @@ cdef extern from "conv.h" nogil:
 
 cdef extern from "conv_winograd.h" nogil:
     bint fc_winograd_fits(const fc_conv *conv)
-    size_t fc_winograd_packed_bytes(const fc_conv *conv)
-    int fc_winograd_pack(const fc_conv *conv, const void *w, void *packed, int threads)
-    int fc_winograd_forward_packed(const fc_conv *conv, const void *x, const void *w,
-                                   const void *packed, const void *bias, void *y, int threads)
 
 cdef extern from "conv_cost.h" nogil:
     enum:
@@ -62,7 +62,7 @@ cdef double BYTES_LIMIT = <double>(<int64_t>1 << 60)
 
 def conv_forward(int rank, input, weight, bias, stride, padding, dilation, groups, algorithm, out,
                  packed=None):
-    """y, or None where this is not the common case. `packed`: from pack_winograd, if at all."""
+    """y, or None where this is not the common case. `packed`: from pack_weights, if at all."""
     cdef fc_conv conv
     cdef cnp.ndarray x, w, y
     if not read_operands(&conv, rank, input, weight):
@@ -86,12 +86,8 @@ cdef int run_forward(const fc_conv *conv, cnp.ndarray x, cnp.ndarray w, object b
     cdef void *p = NULL if packed is None else aligned(<cnp.ndarray>packed)
     cdef int status
     with nogil:
-        if p != NULL:
-            status = fc_winograd_forward_packed(conv, cnp.PyArray_DATA(x), cnp.PyArray_DATA(w), p,
-                                                b, cnp.PyArray_DATA(y), thread_limit())
-        else:
-            status = fc_conv_forward(conv, cnp.PyArray_DATA(x), cnp.PyArray_DATA(w), b,
-                                     cnp.PyArray_DATA(y), thread_limit())
+        status = fc_conv_forward_packed(conv, cnp.PyArray_DATA(x), cnp.PyArray_DATA(w), p, b,
+                                        cnp.PyArray_DATA(y), thread_limit())
     if status != FC_OK:
         raise MemoryError("no memory for the scratch space of a convolution")
     return 0
@@ -165,8 +161,9 @@ def force_way(name):
     fc_conv_force_way(FC_WAYS if name is None else WAYS.index(name))
 
 
-def pack_winograd(int rank, weight, stride, padding, dilation, groups):
-    """The weights transformed, for conv_forward: bytes, or None where there is nothing to sum."""
+def pack_weights(int rank, weight, stride, padding, dilation, groups, algorithm):
+    """The weights as that algorithm wants them, for conv_forward: bytes, or None where nothing is
+    gained or nothing summed."""
     cdef fc_conv conv
     cdef cnp.ndarray packed
     cdef cnp.npy_intp size
@@ -175,14 +172,18 @@ def pack_winograd(int rank, weight, stride, padding, dilation, groups):
     cdef void *w
     if not read_prepared(&conv, rank, None, weight, stride, padding, dilation, groups):
         return None
-    size = fc_winograd_packed_bytes(&conv) + 63
+    conv.algorithm = FC_WINOGRAD if algorithm == "winograd" else FC_DIRECT
+    size = fc_conv_packed_bytes(&conv)
+    if size == 0:
+        return None
+    size += 63
     packed = cnp.PyArray_EMPTY(1, &size, cnp.NPY_UINT8, 0)
     p = aligned(packed)
     w = cnp.PyArray_DATA(<cnp.ndarray>weight)
     with nogil:
-        status = fc_winograd_pack(&conv, w, p, thread_limit())
+        status = fc_conv_pack(&conv, w, p, thread_limit())
     if status != FC_OK:
-        raise MemoryError("no memory to transform the weights of a convolution")
+        raise MemoryError("no memory to pack the weights of a convolution")
     return packed
 
 

@@ -146,9 +146,16 @@ class PreparedConv(_core.PreparedForward):
         return {name: getattr(self, name) for name in self.__slots__ if name != "_packed"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        packed = None
-        if state["_algorithm"] == "winograd":
-            packed = _core.pack_winograd(state["_rank"], state["_weight"], *state["_layout"])
+        stride, padding, dilation, groups = state["_layout"]
+        packed = _core.pack_weights(
+            state["_rank"],
+            state["_weight"],
+            stride,
+            padding,
+            dilation,
+            groups,
+            state["_algorithm"],
+        )
         for name, value in {**state, "_packed": packed}.items():
             object.__setattr__(self, name, value)
             if isinstance(value, np.ndarray):

@@ -42,7 +42,7 @@ fc_job fc_job_forward(const fc_conv *conv, const void *x, const void *w, const v
         .rows = conv->out_channels / conv->groups, .channels = channels,
         .source = x, .source_channel = fc_volume(conv->in),
         .weight = w, .weight_group = conv->out_channels / conv->groups * channels * kernel,
-        .weight_row = channels * kernel, .weight_channel = kernel,
+        .weight_row = channels * kernel, .weight_channel = kernel, .weight_block = 8 * channels * kernel,
         .bias = bias, .out = y, .out_row = fc_volume(conv->out),
     };
     strides(conv->in, job.source_axis);
@@ -53,16 +53,69 @@ fc_job fc_job_forward(const fc_conv *conv, const void *x, const void *w, const v
     return job;
 }
 
+/* Packed weights of a 1x1 kernel, (groups, blocks of 8 rows, channels, 8): as they are given, the 8
+ * rows of a tile lie channels apart, often in the same set of a cache, and nothing is left of it for
+ * pixels that are read where they lie. Larger kernels gain nothing: 8 streams are fetched ahead of
+ * their use better than one. */
+static void take_packed(fc_job *job, const void *packed)
+{
+    job->weight = packed;
+    job->weight_row = 1;
+    job->weight_channel = 8;
+    job->weight_block = 8 * job->channels;
+    job->weight_group = fc_parts(job->rows, 8) * job->weight_block;
+}
+
+static int worth_packing(const fc_conv *conv)
+{
+    return fc_volume(conv->kernel) == 1 && fc_volume(conv->stride) == 1
+        && conv->in_channels > conv->groups && conv->out_channels >= 8 * conv->groups;
+}
+
 /* y[n, f, o] = bias[f] + sum of x[n, c, o * stride + r * dilation - before] w[f, c, r] */
-int fc_conv_forward(const fc_conv *given, const void *x, const void *w, const void *bias,
-                    void *y, int threads)
+int fc_conv_forward_packed(const fc_conv *given, const void *x, const void *w, const void *packed,
+                           const void *bias, void *y, int threads)
 {
     const int way = fc_conv_choose(given, FC_FORWARD, 0);
     if (way == FC_TRANSFORMS)
-        return fc_winograd_forward(given, x, w, bias, y, threads);
+        return packed ? fc_winograd_forward_packed(given, x, w, packed, bias, y, threads)
+                      : fc_winograd_forward(given, x, w, bias, y, threads);
     const fc_conv conv = fc_conv_merge_axes(given);
-    const fc_job job = fc_job_forward(&conv, x, w, bias, y, threads);
+    fc_job job = fc_job_forward(&conv, x, w, bias, y, threads);
+    if (packed && given->algorithm == FC_DIRECT)
+        take_packed(&job, packed);
     return run(&job, way);
+}
+
+int fc_conv_forward(const fc_conv *given, const void *x, const void *w, const void *bias,
+                    void *y, int threads)
+{
+    return fc_conv_forward_packed(given, x, w, NULL, bias, y, threads);
+}
+
+size_t fc_conv_packed_bytes(const fc_conv *conv)
+{
+    if (conv->algorithm == FC_WINOGRAD)
+        return fc_winograd_packed_bytes(conv);
+    fc_job job = fc_job_forward(conv, NULL, NULL, NULL, NULL, 1);
+    take_packed(&job, NULL);
+    return worth_packing(conv) ? (size_t)(job.groups * job.weight_group * job.size) : 0;
+}
+
+int fc_conv_pack(const fc_conv *conv, const void *w, void *packed, int threads)
+{
+    if (conv->algorithm == FC_WINOGRAD)
+        return fc_winograd_pack(conv, w, packed, threads);
+    const fc_job given = fc_job_forward(conv, NULL, w, NULL, NULL, 1);
+    fc_job job = given;
+    take_packed(&job, packed);
+    for (int64_t g = 0; g < job.groups; g++)
+        for (int64_t row = 0; row < job.rows; row += 8)
+            job.kernels->pack_transposed(
+                given.weight + (g * given.weight_group + row * given.weight_row) * given.size,
+                given.weight_row, fc_least(job.rows - row, 8), job.channels, 8,
+                (char *)packed + (g * job.weight_group + fc_job_row(&job, row)) * job.size);
+    return FC_OK;
 }
 
 /* No more phases than cells. */
@@ -97,7 +150,7 @@ fc_job fc_job_grad_input(const fc_conv *conv, const void *dy, const void *w, con
         .rows = rows, .channels = conv->out_channels / conv->groups,
         .source = dy, .source_channel = fc_volume(conv->out),
         .weight = w, .weight_group = conv->out_channels / conv->groups * rows * kernel,
-        .weight_row = kernel, .weight_channel = rows * kernel,
+        .weight_row = kernel, .weight_channel = rows * kernel, .weight_block = 8 * kernel,
         .bias = bias, .out = dx, .out_row = fc_volume(conv->in),
     };
     strides(conv->out, job.source_axis);

@@ -38,6 +38,7 @@ typedef struct {
 
     const char *weight;
     int64_t weight_group, weight_row, weight_channel, weight_axis[3];
+    int64_t weight_block;               /* from row 8 i to row 8 (i + 1) */
 
     const char *bias;                   /* (groups, rows) or NULL */
 
@@ -68,7 +69,12 @@ static inline int fc_job_empty(const fc_job *job)
     return !job->channels || !job->axis[0].taps || !job->axis[1].taps || !job->axis[2].taps;
 }
 
-/* Weight offset of tap (r[0], r[1], r[2]). */
+/* Weight offset of row i, and of tap (r[0], r[1], r[2]). */
+static inline int64_t fc_job_row(const fc_job *job, int64_t i)
+{
+    return i / 8 * job->weight_block + i % 8 * job->weight_row;
+}
+
 static inline int64_t fc_job_weight(const fc_job *job, const int64_t r[3])
 {
     int64_t at = 0;

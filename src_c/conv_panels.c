@@ -27,6 +27,8 @@ enum { BLOCK_BYTES = 9216, LANES = 48, MAX_WIDTH = 64,   /* width + one vector, 
  * 256 channels of a 3x3 kernel (74 KB) the same product ran at 93 in place of 107 GF/s. */
 enum { NEAR = 288 };
 
+enum { L2_SETS = 2048 };
+
 /* Blocks of rows worth gathering a panel for: gathering costs a row of the panel what 5 rows of
  * outputs do. */
 enum { FEWEST_BLOCKS = 8 };
@@ -38,6 +40,7 @@ typedef struct {
     int64_t pixels, width, panels, row_blocks;
     int64_t taps, tap_block;             /* all, and at most so many a product */
     int in_order;                        /* is a product one entry, weights as they lie? */
+    int in_place;                        /* may panels be read where they lie in the source? */
     int64_t near, channel_block;         /* channels of an entry, and of a product */
     int64_t entries;                     /* at most, of a product */
     int64_t panel_bytes, stride;         /* of a member's panel, of all its scratch */
@@ -53,6 +56,7 @@ typedef struct {
     run runs[MAX_WIDTH];
     int64_t count;
     int64_t first_pixel, lanes, row_lanes;
+    int64_t in_source;                   /* where the panel lies in the source, or -1 */
 } member;
 
 /* Cut pixels first .. first + lanes - 1 into runs along the last axis. */
@@ -132,6 +136,19 @@ static void gather_taps(const plan *p, const member *m, int64_t group, int64_t t
     }
 }
 
+/* Where the panel's lanes of channel 0 lie in the source, if they do side by side; or -1. */
+static int64_t find_in_source(const plan *p, const member *m, int64_t group)
+{
+    const fc_job *job = p->job;
+    const int64_t r[3] = {0}, images = job->batch * job->groups * job->channels * job->source_channel;
+    fc_run run;
+    if (!p->in_place || m->count > 1 || !source_runs(p, m, r, &run) || run.length < m->lanes)
+        return -1;
+    const int64_t from = run.from + group * job->channels * job->source_channel;
+    const int64_t end = from + (job->channels - 1) * job->source_channel + m->row_lanes;
+    return end <= images ? from : -1;   /* whole vectors are read */
+}
+
 /* Channels channel .. + channels - 1 of taps tap .. + taps - 1, k of them an entry: the product's
  * operands. */
 static void gather_block(const plan *p, const member *m, int64_t group, int64_t tap, int64_t taps,
@@ -141,6 +158,14 @@ static void gather_block(const plan *p, const member *m, int64_t group, int64_t 
     g->taps = 0;
     if (!g->k || !taps)
         return;
+    if (m->in_source >= 0) {
+        const int64_t r[3] = {0};
+        g->taps = 1;
+        g->k = channels;
+        m->a_tap[0] = fc_job_weight(job, r) + channel * job->weight_channel;
+        m->b_tap[0] = m->in_source + channel * job->source_channel;
+        return;
+    }
     if (p->in_order) {
         const fc_gather to = {.to_row = taps * m->row_lanes, .to_tap = m->row_lanes};
         gather_taps(p, m, group, tap, taps, channel, channels, to, 0, m->a_tap);
@@ -192,8 +217,9 @@ static void compute(const plan *p, member *m, int64_t group, int64_t row, int64_
     fc_gemm g = {
         .m = rows, .n = m->lanes,
         .a = job->weight + group * job->weight_group * job->size,
-        .a_row = p->rows + row, .a_tap = m->a_tap, .a_step = p->in_order ? 1 : job->weight_channel,
-        .b = m->panel, .b_tap = m->b_tap, .b_step = m->row_lanes,
+        .a_row = p->rows + row, .a_tap = m->a_tap, .a_step = p->in_order && p->taps > 1 ? 1 : job->weight_channel,
+        .b = m->in_source < 0 ? m->panel : job->source, .b_tap = m->b_tap,
+        .b_step = m->in_source < 0 ? m->row_lanes : job->source_channel,
         .c = direct ? job->out + to * job->size : m->tile,
         .c_row = direct ? job->out_row : m->row_lanes,
         .bias = job->bias ? job->bias + (group * job->rows + row) * job->size : 0,
@@ -236,6 +262,7 @@ static void body(void *context, int index, int team)
             m.lanes = panel == p->panels - 1 ? p->pixels - m.first_pixel : p->width;
             m.row_lanes = fc_round_up(m.lanes, job->kernels->lanes);
             cut_runs(p, &m);
+            m.in_source = find_in_source(p, &m, unit / p->panels);
             compute(p, &m, unit / p->panels, row, fc_least(rows, job->rows - row));
         }
 }
@@ -247,7 +274,7 @@ static void cut_channels(plan *p)
     const int64_t channels = p->job->channels > 0 ? p->job->channels : 1;
     const int64_t taps = p->taps > 0 ? p->taps : 1, block = BLOCK_BYTES / p->job->size;
     p->tap_block = fc_least(taps, block);
-    p->in_order = p->job->weight_channel == p->taps;
+    p->in_order = p->taps == 1 || p->job->weight_channel == p->taps;
     const int64_t nears = p->in_order || taps >= NEAR ? channels
         : (channels + NEAR / taps - 1) / (NEAR / taps);
     p->near = (channels + nears - 1) / nears;
@@ -255,6 +282,16 @@ static void cut_channels(plan *p)
     const int64_t blocks = (nears + most - 1) / most, each = (nears + blocks - 1) / blocks;
     p->channel_block = p->near * each;
     p->entries = p->tap_block * (p->in_order ? 1 : each);
+}
+
+/* May a panel's rows be read from the source, one channel apart? Not where many share the sets of a
+ * cache: a Zen 4's L2 has 2048 of 8 lines. */
+static int reads_in_place(const plan *p)
+{
+    const fc_job *job = p->job;
+    const int64_t places = L2_SETS * 64 / fc_gcd(job->source_channel * job->size, L2_SETS * 64);
+    return p->taps == 1 && job->weight_row == 1 && job->axis[2].step == 1
+        && p->channel_block <= 4 * places;
 }
 
 int fc_conv_panels(const fc_job *job)
@@ -270,6 +307,7 @@ int fc_conv_panels(const fc_job *job)
     p.panels = p.pixels <= p.width + lanes ? 1 : (p.pixels - lanes + p.width - 1) / p.width;
     p.row_blocks = (job->rows + job->kernels->rows - 1) / job->kernels->rows;
     cut_channels(&p);
+    p.in_place = reads_in_place(&p);
 
     const double flops = 2.0 * job->groups * job->rows * job->channels * p.taps * p.pixels;
     const int team = fc_team_size(fc_useful_threads(job->threads, flops));
@@ -282,7 +320,7 @@ int fc_conv_panels(const fc_job *job)
     p.scratch = scratch;
     int64_t *rows = (int64_t *)(scratch + team * p.stride);
     for (int64_t i = 0; i < job->rows; i++)
-        rows[i] = i * job->weight_row;
+        rows[i] = fc_job_row(job, i);
     p.rows = rows;
     fc_parallel(team, body, &p);
     fc_arena_give(scratch);

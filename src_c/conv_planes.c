@@ -364,7 +364,7 @@ int fc_conv_planes(const fc_job *job, int way)
     p.scratch = scratch;
     int64_t *table = (int64_t *)(scratch + team * p.stride);
     for (int64_t i = 0; i < job->rows; i++)
-        table[i] = i * job->weight_row;
+        table[i] = fc_job_row(job, i);
     list_entries(&p, taps, table + job->rows, table + job->rows + p.entries);
     p.rows = table, p.taps_a = table + job->rows, p.taps_b = p.taps_a + p.entries;
     if (way == FC_DEPTHWISE && depthwise_fits(job)) /* the first kernel row's, from the row's own start */
