@@ -72,16 +72,17 @@ static void plan_chunks(plan *p, int64_t v_strip, int64_t u_bytes, int team)
 
 static void plan_products(plan *p, int packed, int team)
 {
-    const int64_t depth = p->z.cells * p->strips.segment;
+    fc_winograd_weights_slices(&p->u);
+    p->data.wide = fc_least(p->u.slice, p->channels);   /* what one product reads lies in a row */
     fc_tiled_plan(&p->data, 1);
-    const int64_t v_strip = depth * p->points * p->data.pitch * p->size;
+    const int64_t v_strip = p->points * p->data.point * p->size;
     const int64_t u_bytes = p->points * p->z.taps * p->channels * p->filters * p->size;
     plan_chunks(p, v_strip, u_bytes, team);
     fc_tiled_plan(&p->data, p->chunk);
     p->kept = packed || p->chunks > 1;
     p->far = p->batch * p->groups * p->filters * p->out_plane * p->size > FAR_BYTES;
 
-    fc_winograd_weights_plan(&p->u, p->kept);
+    fc_winograd_weights_blocks(&p->u, p->kept);
     const int64_t m_tile = p->points * p->u.block * p->size;
     const int64_t tiles = u_bytes > L3_BYTES ? fc_most(TILES, M_BYTES / m_tile) : M_BYTES / m_tile;
     p->band = fc_most(1, tiles / p->strips.segment);
@@ -123,7 +124,7 @@ static int plan_sum(plan *p, const fc_conv *conv, const fc_axis axis[3], const i
     p->data = (fc_tiled){
         .kernels = p->kernels, .size = p->size, .lanes = p->lanes, .kind = FC_WINOGRAD_DATA,
         .image = conv->groups * channels * fc_volume(in), .group = channels * fc_volume(in),
-        .channels = channels, .wide = channels, .plane = fc_volume(in),
+        .channels = channels, .plane = fc_volume(in),
         .first_y = y.first, .first_x = x.first,
     };
     memcpy(p->data.cells, in, sizeof p->data.cells);
@@ -294,7 +295,7 @@ static void multiply(const call *c, const scratch *s, const char *u, const part 
         p->kernels->gemm(&(fc_gemm){
             .m = rows, .n = fc_round_up(filters, HALF_VECTOR / p->size), .taps = taps,
             .k = channels,
-            .a = s->v + (i * p->data.point + of->slice * p->u.slice) * p->size,
+            .a = s->v + (i * p->data.point + of->slice * p->data.block) * p->size,
             .a_row = s->a_row, .a_tap = s->a_tap, .a_step = 1,
             .b = u + i * p->u.to_point * p->size, .b_tap = s->b_tap, .b_step = p->u.block,
             .c = s->products + i * p->m_point * p->size, .c_row = p->u.block,

@@ -14,14 +14,17 @@ enum {
  * transformed as it is needed, a slice of a block is to stay in L2: U_BYTES. */
 static const int64_t LINES = 4, U_BYTES = 600 << 10;
 
-void fc_winograd_weights_plan(fc_winograd_weights *w, int kept)
+void fc_winograd_weights_slices(fc_winograd_weights *w)
 {
-    const int64_t line = FC_LINE / w->size;
     /* Taps in depth lengthen the chain: 64 channels and three taps in one were off by 4.4e-6. */
     const int64_t parts = fc_least(fc_parts(w->channels * w->z.taps, TERMS), w->channels);
     w->slice = fc_round_up(fc_parts(w->channels, parts), CHANNELS);
     w->slices = fc_parts(w->channels, w->slice);
-    const int64_t rows = w->z.taps * fc_least(w->channels, w->slice);
+}
+
+void fc_winograd_weights_blocks(fc_winograd_weights *w, int kept)
+{
+    const int64_t line = FC_LINE / w->size, rows = w->z.taps * fc_least(w->channels, w->slice);
     /* In whole cache lines, whatever the lanes: kept weights serve every instruction set. */
     const int64_t filters = fc_round_up(w->filters, line);
     int64_t lines = kept ? LINES : fc_least(U_BYTES / (w->points * rows * FC_LINE), LINES);

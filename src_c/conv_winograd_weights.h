@@ -18,13 +18,15 @@ typedef struct {
     int64_t points, kernel[3], taps;           /* of a tile; of the weights; their product */
     int64_t from_group, from_filter, from_channel;   /* strides of the weights */
 
-    /* Filled in by fc_winograd_weights_plan: */
+    /* Filled in by the following two: */
     int64_t slice, slices, block, blocks;      /* channels of a slice; filters of a block */
     int64_t to_point, to_slice;                /* of U: from point to point, from slice to slice */
 } fc_winograd_weights;
 
+void fc_winograd_weights_slices(fc_winograd_weights *w);
+
 /* `kept`: does U stay for the whole call or longer, or only in L2, slice by slice? */
-void fc_winograd_weights_plan(fc_winograd_weights *w, int kept);
+void fc_winograd_weights_blocks(fc_winograd_weights *w, int kept);
 
 static inline int64_t fc_winograd_weights_bytes(const fc_winograd_weights *w)
 {
