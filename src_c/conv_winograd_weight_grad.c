@@ -177,6 +177,16 @@ static int to_taps(const call *c, const scratch *s, int64_t tap, int64_t channel
     const plan *p = c->p;
     const fc_line *y = &p->strips.y, *x = &p->strips.x;
     const int64_t lanes = p->lanes;
+    char *taps = s->taps + tap * y->taps * x->taps * lanes * p->size;
+    if (y->taps == x->taps && y->taps > 1) {   /* in one pass */
+        int finite = 1;
+        for (int64_t i = 0; i < channels; i++)
+            finite &= p->kernels->winograd_outputs(&(fc_winograd_outputs){
+                .length = (int)x->taps, .live = lanes, .tiles = 1, .spread = 1, .width = x->taps,
+                .from = m + i * p->wide * p->size, .from_point = p->m_point,
+                .to = taps + i * p->taps * lanes * p->size, .to_y = p->row * lanes});
+        return finite;
+    }
     int64_t point[POINTS], line[POINTS], vector[POINTS];
     for (int64_t i = 0; i < POINTS; i++) {
         point[i] = i * x->points * p->m_point;
@@ -191,12 +201,10 @@ static int to_taps(const call *c, const scratch *s, int64_t tap, int64_t channel
         .to_item = line});
     return p->kernels->winograd(&(fc_winograd){
         .kind = y->taps > 1 ? FC_WINOGRAD_OUTPUT : FC_WINOGRAD_COPY, .length = (int)y->taps,
-        .live = lanes,
-        .rows = channels, .items = x->taps,
+        .live = lanes, .rows = channels, .items = x->taps,
         .from = s->half, .from_row = y->points * x->taps * lanes, .from_point = x->taps * lanes,
         .from_item = vector,
-        .to = s->taps + tap * y->taps * x->taps * lanes * p->size, .to_row = p->taps * lanes,
-        .to_point = p->row * lanes, .to_item = vector});
+        .to = taps, .to_row = p->taps * lanes, .to_point = p->row * lanes, .to_item = vector});
 }
 
 /* The finished M of one block to dw. Returns whether it was finite. */
