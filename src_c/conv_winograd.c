@@ -174,7 +174,6 @@ typedef struct {
     const char *bias;        /* (groups, blocks * block), or NULL */
     char *v, *u;
     int64_t *lane, *column, *slot, *m_tile;   /* see fc_tiled; i * block */
-    int64_t *run, runs;      /* where each run of depths begins, and the last one ends */
     char *member;            /* of each, member_bytes apart */
     size_t member_bytes;
     int status;
@@ -488,17 +487,18 @@ static void drain(call *c, const scratch *s, int64_t group, int64_t first, int64
                   int member, int team)
 {
     const plan *p = c->p;
-    const int64_t bands = fc_parts(count, p->band);
+    const int64_t bands = fc_parts(count, p->band), deep = p->z.outputs;
     int64_t unit, end, last = -1;
-    fc_share(p->u.blocks * c->runs * bands, member, team, &unit, &end);
-    for (; unit < end; unit++) {
-        const int64_t run = unit / bands % c->runs;
-        part of = {.group = group, .block = unit / bands / c->runs, .depth = c->run[run],
-                   .depths = c->run[run + 1] - c->run[run],
-                   .strip = first + unit % bands * p->band};
+    fc_share(p->u.blocks * deep * bands, member, team, &unit, &end);
+    while (unit < end) {
+        part of = {.group = group, .block = unit / bands / deep, .depth = unit / bands % deep,
+                   .depths = 1, .strip = first + unit % bands * p->band};
+        if (bands == 1)
+            of.depths = fc_least(run_of_depths(p, of.depth), end - unit);
+        unit += of.depths;
         of.count = fc_least(p->band, first + count - of.strip);
         for (; of.slice < p->u.slices; of.slice++) {
-            const char *u = slice_of(c, s, &of, bands * c->runs, of.block != last);
+            const char *u = slice_of(c, s, &of, bands * deep, of.block != last);
             multiply(c, s, u, &of, first);
         }
         finish_band(c, s, &of);
@@ -536,7 +536,6 @@ static size_t carve_call(call *c, char *base, const void *bias)
     c->column = fc_carve(base, &used, p->strips.segment * word);
     c->slot = fc_carve(base, &used, p->strips.segment * word);
     c->m_tile = fc_carve(base, &used, p->strips.segment * word);
-    c->run = fc_carve(base, &used, (p->z.outputs + 1) * word);
     c->bias = bias ? fc_carve(base, &used, filters * p->size) : NULL;
     c->v = fc_carve(base, &used, p->alone ? 0 : v_bytes(p));
     c->u = p->kept && !c->packed
@@ -554,8 +553,6 @@ static void fill_tables(call *c, const void *x, const char *bias)
         c->slot[i] = i * p->data.pitch;
         c->m_tile[i] = i * p->u.block;
     }
-    for (int64_t depth = 0; depth < p->z.outputs; depth = c->run[c->runs])
-        c->run[c->runs++] = depth, c->run[c->runs] = depth + run_of_depths(p, depth);
     c->data = p->data;
     c->data.array = x;
     c->data.end = c->data.array + p->batch * p->data.image * p->size;
