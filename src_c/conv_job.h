@@ -83,6 +83,12 @@ static inline int64_t fc_job_weight(const fc_job *job, const int64_t r[3])
     return at;
 }
 
+/* Taps of the whole kernel, whose weights lie side by side unless packed. */
+static inline int64_t fc_job_kernel(const fc_job *job)
+{
+    return fc_least(job->weight_channel, job->weight_row);
+}
+
 /* Count up through `taps` of the axes, last axis fastest. */
 static inline void fc_job_next_tap(const fc_job *job, int64_t r[3])
 {

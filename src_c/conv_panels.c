@@ -20,14 +20,17 @@
  * of a Zen 4's L2. The sums of further blocks are added in turn, in an order that shapes alone
  * decide. A panel has some 48 lanes in any type and on any instruction set: all weights are read
  * again for each, which for panels of 24 doubles cost up to a fifth (512 x 7 x 7, backward). */
-enum { BLOCK_BYTES = 9216, LANES = 48, MAX_WIDTH = 64,   /* width + one vector, at most */
-       RUNS = 128 };     /* of the taps gathered together */
+enum { BLOCK_BYTES = 9216, LANES = 48 };
+
+/* More weights than that (in bytes) have left the cache when the next panel wants them: there panels
+ * are WIDE times as wide, and blocks as much shorter. 512 -> 256 channels, 3x3, 33 x 33, double, input
+ * gradient: 64 GF/s in place of 51. */
+enum { FAR_WEIGHTS = 3 << 20, WIDE = 3, MAX_WIDTH = WIDE * LANES + 16,   /* + one vector, at most */
+       RUNS = 256 };     /* of the taps gathered together */
 
 /* Taps x channels of the entries that share weights in L1: 8 rows x 288 floats are 9 KB. With all
  * 256 channels of a 3x3 kernel (74 KB) the same product ran at 93 in place of 107 GF/s. */
 enum { NEAR = 288 };
-
-enum { L2_SETS = 2048 };
 
 /* Blocks of rows worth gathering a panel for: gathering costs a row of the panel what 5 rows of
  * outputs do. */
@@ -37,7 +40,7 @@ typedef struct { int64_t image, at[3], lane, length; } run;
 
 typedef struct {
     const fc_job *job;
-    int64_t pixels, width, panels, row_blocks;
+    int64_t pixels, wide, width, panels, row_blocks;
     int64_t taps, tap_block;             /* all, and at most so many a product */
     int in_order;                        /* is a product one entry, weights as they lie? */
     int in_place;                        /* may panels be read where they lie in the source? */
@@ -272,7 +275,7 @@ static void body(void *context, int index, int team)
 static void cut_channels(plan *p)
 {
     const int64_t channels = p->job->channels > 0 ? p->job->channels : 1;
-    const int64_t taps = p->taps > 0 ? p->taps : 1, block = BLOCK_BYTES / p->job->size;
+    const int64_t taps = p->taps > 0 ? p->taps : 1, block = BLOCK_BYTES / p->wide / p->job->size;
     p->tap_block = fc_least(taps, block);
     p->in_order = p->taps == 1 || p->job->weight_channel == p->taps;
     const int64_t nears = p->in_order || taps >= NEAR ? channels
@@ -284,12 +287,13 @@ static void cut_channels(plan *p)
     p->entries = p->tap_block * (p->in_order ? 1 : each);
 }
 
-/* May a panel's rows be read from the source, one channel apart? Not where many share the sets of a
- * cache: a Zen 4's L2 has 2048 of 8 lines. */
+/* May a panel's rows be read from the source, one channel apart? Not beside weights whose rows lie
+ * apart too, and not where many share the sets of a cache: a Zen 4's L2 has 2048 of 8 lines. */
 static int reads_in_place(const plan *p)
 {
+    enum { L2_BYTES = 2048 * 64 };   /* one line of each set */
     const fc_job *job = p->job;
-    const int64_t places = L2_SETS * 64 / fc_gcd(job->source_channel * job->size, L2_SETS * 64);
+    const int64_t places = L2_BYTES / fc_gcd(job->source_channel * job->size, L2_BYTES);
     return p->taps == 1 && job->weight_row == 1 && job->axis[2].step == 1
         && p->channel_block <= 4 * places;
 }
@@ -303,7 +307,9 @@ int fc_conv_panels(const fc_job *job)
     if (!p.pixels || !job->rows)
         return FC_OK;
     /* Full panels, and a last one that takes up to one more vector before it is cut in two. */
-    p.width = fc_most(LANES / job->kernels->width, 1) * job->kernels->width;
+    const int64_t weights = job->rows * job->channels * fc_job_kernel(job) * job->size;
+    p.wide = weights > FAR_WEIGHTS && p.pixels / job->batch > LANES + 16 ? WIDE : 1;
+    p.width = p.wide * fc_most(LANES / job->kernels->width, 1) * job->kernels->width;
     p.panels = p.pixels <= p.width + lanes ? 1 : (p.pixels - lanes + p.width - 1) / p.width;
     p.row_blocks = (job->rows + job->kernels->rows - 1) / job->kernels->rows;
     cut_channels(&p);

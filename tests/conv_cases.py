@@ -177,6 +177,12 @@ NAMED = [
     Geometry((2, 4, 4, 5, 6), (6, 2, 1, 2, 3), (2, 1, 2), 1, 1, 2),
 ]
 
+# So many weights that panels are wide (conv_panels.c); in the second a panel has a run a pixel.
+HEAVY = [
+    Geometry((1, 300, 9, 9), (310, 300, 3, 3), 1, 1),
+    Geometry((1, 320, 170, 1), (512, 320, 5, 1), 1, (2, 0)),
+]
+
 # So much padding that axes are cut into segments with fewer taps each (conv_segments.c).
 PADDED = [
     Geometry((1, 40, 33, 26), (32, 40, 3, 3), 1, 12, 12),  # every tap has its own segments

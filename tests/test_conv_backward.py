@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from conv_cases import (
     FAST_ALGORITHM_EPS,
+    HEAVY,
     LONG,
     NAMED,
     Geometry,
@@ -34,7 +35,7 @@ def check(problem, algorithm="direct"):
         assert_close(getattr(got, name), **expected, floor=floor)
 
 
-@pytest.mark.parametrize("geometry", NAMED + LONG, ids=str)
+@pytest.mark.parametrize("geometry", NAMED + HEAVY + LONG, ids=str)
 def test_named_geometries(geometry, dtype, algorithm):
     check(problem(geometry, dtype), algorithm)
 

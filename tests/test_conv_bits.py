@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from conv_cases import LONG, NAMED, PADDED, Geometry, function, problem
+from conv_cases import HEAVY, LONG, NAMED, PADDED, Geometry, function, problem
 from every_isa import every_isa_with_fma
 
 import fastconv as fc
@@ -36,7 +36,7 @@ def assert_same_bits(ones, others, what):
         assert a.tobytes() == b.tobytes(), f"{what}: {name} differs, by {abs(a - b).max()}"
 
 
-@pytest.mark.parametrize("geometry", LARGE + NAMED[7:9] + PADDED + LONG[:3], ids=str)
+@pytest.mark.parametrize("geometry", LARGE + NAMED[7:9] + PADDED + HEAVY + LONG[:3], ids=str)
 def test_threads(geometry, isa, dtype, algorithm):
     p = problem(geometry, dtype)
     with fc.num_threads(1):
@@ -70,7 +70,7 @@ def test_batch(geometry, isa, dtype):
             assert whole[i].tobytes() == one.tobytes() == bare.tobytes()
 
 
-@pytest.mark.parametrize("geometry", LARGE + NAMED + LONG, ids=str)
+@pytest.mark.parametrize("geometry", LARGE + NAMED + HEAVY + LONG, ids=str)
 def test_instruction_sets_with_fma(geometry, dtype):
     p = problem(geometry, dtype)
     every = {isa: results(p, "direct") for isa in every_isa_with_fma()}

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from conv_cases import (
     FAST_ALGORITHM_EPS,
+    HEAVY,
     LONG,
     NAMED,
     Problem,
@@ -30,7 +31,7 @@ def check(problem, algorithm="direct"):
     assert_close(got, **problem.forward, floor=floor)
 
 
-@pytest.mark.parametrize("geometry", NAMED + LONG, ids=str)
+@pytest.mark.parametrize("geometry", NAMED + HEAVY + LONG, ids=str)
 def test_named_geometries(geometry, dtype, algorithm):
     check(problem(geometry, dtype), algorithm)
 
