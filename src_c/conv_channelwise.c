@@ -493,6 +493,7 @@ fc_channelwise_shape fc_conv_channelwise_shape(const fc_job *jobs, int64_t phase
         shape.cells *= (double)(fc_least(axis[a].cells, p.e[a].reach) * p.e[a].boxes);
     }
     shape.lines = boxes * (double)(p.e[0].reach * p.e[1].reach);
+    shape.zeros = boxes * cells_of_box(&p) - shape.cells;
     shape.calls = boxes * (double)(p.e[0].box * fc_parts(p.e[1].box, p.chunk) * jobs->rows * phases);
     for (int64_t i = 0; i < phases; i++)
         count_phase(&p, &jobs[i], grad_weight, &shape);

@@ -200,7 +200,8 @@ static void channelwise(const fc_job *job, const fc_channelwise_shape *shape, do
         items * shape->lines,                             /* of cells */
         items * shape->calls,
         weights,
-        0, 0,
+        items * shape->zeros,
+        0,
         1,
     };
     add(term, counted);
@@ -292,7 +293,7 @@ static void channels(const fc_conv *conv, double lanes, double term[FC_TERMS])
         shape.lines,
         of_group * filters * taps,                        /* weights */
         filters * taps * ceil(of_group / lanes),
-        shape.lines * of_group,
+        shape.tile_lines,
         (double)conv->batch * groups,
         groups,
         0, 0,
@@ -310,9 +311,10 @@ static void dots(const fc_conv *conv, const fc_weight_dots_shape *shape, double 
         batch * shape->copied,
         batch * shape->lines,
         batch * shape->strips,
+        batch * shape->singly,
         (double)(conv->in_channels / conv->groups * conv->out_channels) * volume(conv->kernel),   /* weights */
         (double)conv->out_channels,
-        0, 0, 0, 0, 0, 0,
+        0, 0, 0, 0, 0,
         1,
     };
     add(term, counted);

@@ -164,8 +164,9 @@ static fc_weight_dots_shape count(job *j)
     const int64_t classes = j->along[0].classes * j->along[1].classes * j->along[2].classes;
     w.tiles *= w.strips;
     w.sums = w.strips * (double)(j->fg * j->cg * j->taps);
-    w.copied = w.strips * ((double)j->fg * vectors
-        + (double)(j->cg * classes * j->extent[0] * j->extent[1] * j->extent[2]) / (double)j->vector);
+    const double cells = w.strips * (double)(j->cg * classes * j->extent[0] * j->extent[1] * j->extent[2]);
+    w.copied = w.strips * (double)j->fg * vectors + cells / (double)j->vector;
+    w.singly = j->conv.stride[2] > 2 ? cells : 0;
     w.lines = w.strips * (double)(j->fg * j->span[0] * j->span[1] + j->cg * classes * j->extent[0] * j->extent[1]);
     return w;
 }
@@ -248,7 +249,7 @@ fc_weight_dots_shape fc_weight_dots_count(const fc_conv *conv)
     const double groups = (double)conv->groups;
     return (fc_weight_dots_shape){
         .fits = j.own_bytes <= LARGEST_SCRATCH, .tiles = groups * w.tiles, .sums = groups * w.sums,
-        .copied = groups * w.copied, .lines = groups * w.lines, .strips = groups * w.strips,
+        .copied = groups * w.copied, .singly = groups * w.singly, .lines = groups * w.lines, .strips = groups * w.strips,
     };
 }
 

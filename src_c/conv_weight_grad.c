@@ -546,12 +546,15 @@ fc_weight_channels_shape fc_weight_channels_count(const fc_conv *conv, int64_t b
     const double in_row = j.cut.merged ? (double)conv->kernel[2] : 1, taps = (double)j.taps / in_row;
     const double strips = groups * (double)j.strips;
     const double blocks = (double)j.blocks * (double)fc_parts(j.fg, j.block_rows);
+    const double across = (double)fc_parts((int64_t)in_row * j.cg * (int64_t)j.size, bytes);
+    const double lines = groups * batch * taps * (double)(conv->out[0] * conv->out[1]);
     return (fc_weight_channels_shape){
         .products = batch * products(&j, bytes),
         .turned = strips * images * (double)(j.cg * turned_cells(&j, j.cut.span)),
-        .updates = strips * (double)j.fg * taps * (double)fc_parts((int64_t)in_row * j.cg * (int64_t)j.size, bytes),
+        .updates = strips * (double)j.fg * taps * across,
         .calls = strips * blocks * taps,
-        .lines = groups * batch * blocks * taps * (double)(conv->out[0] * conv->out[1]),
+        .lines = blocks * lines,
+        .tile_lines = (double)fc_parts(j.fg, 8) * ceil(across / 3) * lines,
     };
 }
 

@@ -10,16 +10,16 @@
 #include "conv_plan.h"
 
 /* What lanes over channels would do for the whole batch: multiply-adds of vectors of so many bytes,
- * cells turned, vectors of dw added to, products called for, and the lines of outputs that these
- * are given. */
-typedef struct { double products, turned, updates, calls, lines; } fc_weight_channels_shape;
+ * cells turned, vectors of dw added to, products called for, and the lines of outputs that these,
+ * and their register tiles, are given. */
+typedef struct { double products, turned, updates, calls, lines, tile_lines; } fc_weight_channels_shape;
 
 fc_weight_channels_shape fc_weight_channels_count(const fc_conv *conv, int64_t bytes);
 
 /* What lanes over outputs would do for one image: the time of its tiles, in multiply-adds of 64
- * bytes of lanes; sums across lanes; vectors and lines copied; strips of outputs. Fits where that
- * takes no more than so much scratch. */
-typedef struct { int fits; double tiles, sums, copied, lines, strips; } fc_weight_dots_shape;
+ * bytes of lanes; sums across lanes; vectors and lines copied, and cells copied one by one; strips of
+ * outputs. Fits where that takes no more than so much scratch. */
+typedef struct { int fits; double tiles, sums, copied, singly, lines, strips; } fc_weight_dots_shape;
 
 fc_weight_dots_shape fc_weight_dots_count(const fc_conv *conv);
 
