@@ -237,11 +237,12 @@ static void count_whole(const fc_job *job, double lanes, int fits[FC_TRANSFORMS]
         toeplitz(job, lanes, terms[FC_TOEPLITZ]);
 }
 
-/* With one channel not every sum of a panel is one chain, as it is elsewhere (conv_panels.c,
- * BLOCK_BYTES): then panels are for what nothing else takes. */
+/* With one channel and many taps not every sum of a panel is one chain, as it is elsewhere: blocks
+ * have 9216 bytes, a third of that where panels are wide (conv_panels.c). Then panels are for what
+ * nothing else takes. */
 static int one_chain(const fc_conv *conv, int pass)
 {
-    return fc_conv_ways_differ(conv, pass) || volume(conv->kernel) * (conv->dtype == FC_F32 ? 4 : 8) <= 9216;
+    return fc_conv_ways_differ(conv, pass) || volume(conv->kernel) * (conv->dtype == FC_F32 ? 4 : 8) <= 3072;
 }
 
 static void count_direct(const fc_conv *conv, int pass, double lanes, double terms[FC_WAYS][FC_TERMS])
