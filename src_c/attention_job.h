@@ -164,6 +164,16 @@ static inline int64_t fc_attention_group(const fc_attention_sizes *s, int team)
     return s->B < 8 * team ? share : matrices <= 512 << 10 && team > 1 ? 8 : fc_round_up(share, 8);
 }
 
+/* The group of sequences that a chain of tasks takes: the even ones, then the odd ones. Members are
+ * mostly at chains next to each other, and what a step has of each sequence, a number or a few,
+ * shares a cache line with the next group's (T 500, B 32, n 128, infinite, on two threads: 7.5 to
+ * 9.9 ms, as it happened). */
+static inline int64_t fc_group_of_chain(int64_t groups, int64_t chain)
+{
+    const int64_t even = (groups + 1) / 2;
+    return chain < even ? 2 * chain : 2 * (chain - even) + 1;
+}
+
 /* Steps of one task: all on one thread, else some 200 us for a group. */
 static inline int64_t fc_attention_block(const fc_attention_sizes *s, int64_t group, int team)
 {

@@ -380,11 +380,12 @@ static void infinite_start(const job *p, int64_t b0, int64_t b1, int member)
 }
 
 /* The next block of steps of a group of sequences. */
-static void recur(void *context, int member, int64_t group, int64_t link)
+static void recur(void *context, int member, int64_t chain, int64_t link)
 {
     const job *p = context;
     const fc_attention_sizes *s = &p->s;
-    const int64_t b0 = group * p->group, b1 = b0 + p->group < s->B ? b0 + p->group : s->B;
+    const int64_t groups = (s->B + p->group - 1) / p->group;
+    const int64_t b0 = fc_group_of_chain(groups, chain) * p->group, b1 = b0 + p->group < s->B ? b0 + p->group : s->B;
     const int64_t t0 = link * p->block, t1 = t0 + p->block < s->T ? t0 + p->block : s->T;
     fc_in *in = fc_at(p->member_in, member * 2 * (s->k + 1), sizeof(fc_in));
     if (t0 == 0 && s->infinite)

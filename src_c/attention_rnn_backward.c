@@ -325,11 +325,12 @@ static void infinite_loop(const job *p, int64_t b0, int64_t b1, int64_t t0, int6
 }
 
 /* The next block of steps of a group of sequences. */
-static void recur(void *context, int member, int64_t group, int64_t link)
+static void recur(void *context, int member, int64_t chain, int64_t link)
 {
     const job *p = context;
     const fc_attention_sizes *s = &p->s;
-    const int64_t b0 = group * p->group, b1 = b0 + p->group < s->B ? b0 + p->group : s->B;
+    const int64_t groups = (s->B + p->group - 1) / p->group;
+    const int64_t b0 = fc_group_of_chain(groups, chain) * p->group, b1 = b0 + p->group < s->B ? b0 + p->group : s->B;
     const int64_t t1 = s->T - 1 - link * p->block, t0 = t1 - p->block < -s->before ? -s->before : t1 - p->block + 1;
     if (!s->net->shared) {
         separate_loop(p, b0, b1, t0, t1);
