@@ -25,7 +25,7 @@ enum { BLOCK_BYTES = 9216, LANES = 48 };
 /* More weights than that (in bytes) have left the cache when the next panel wants them: there panels
  * are WIDE times as wide, and blocks as much shorter. 512 -> 256 channels, 3x3, 33 x 33, double, input
  * gradient: 64 GF/s in place of 51. */
-enum { FAR_WEIGHTS = 3 << 20, WIDE = 3, MAX_WIDTH = WIDE * LANES + 16,   /* + one vector, at most */
+enum { FAR_WEIGHTS = 6 << 20, WIDE = 3, MAX_WIDTH = WIDE * LANES + 16,   /* + one vector, at most */
        RUNS = 256 };     /* of the taps gathered together */
 
 /* Taps x channels of the entries that share weights in L1: 8 rows x 288 floats are 9 KB. With all
