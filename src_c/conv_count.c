@@ -67,7 +67,7 @@ static double singly(double count, int64_t step, int64_t most) { return step > m
 static void panels(const fc_job *job, double lanes, double term[FC_TERMS])
 {
     const fc_axis *axis = job->axis;
-    const double width = 3 * lanes, along = (double)axis[2].outputs;
+    const double width = (double)fc_panels_lanes(job), along = (double)axis[2].outputs;
     const double outputs = along * (double)axis[1].outputs * (double)axis[0].outputs;
     const double pixels = (double)job->batch * outputs, groups = (double)job->groups;
     const double taps = taps_of(job), channels = (double)job->channels, rows = (double)job->rows;
@@ -358,12 +358,14 @@ static void transforms(const transformed *t, double term[FC_TERMS])
     const double strips = items * (double)y.tiles * ceil((double)x.outputs / 64);
     const double weights = t->groups * t->channels * results * (double)axis[0].taps;
     /* Strips are done in chunks of about 1 MB of transformed data, but of 64 tiles where there are
-     * more than 12 MB of weights; each reads all of these. */
-    const double tile = points * deep * sources * t->lanes * t->size;
+     * more than 12 MB of weights, and in one of so few; each reads all weights. Bands of a chunk
+     * meet blocks of 256 bytes of filters and make 512 KB of products. */
+    const double tile = points * deep * sources * t->lanes * t->size, all = t->batch * tiles;
     const double large = weights * points * t->lanes * t->size > 12e6 ? 64 : 1;
-    const double chunks = fmax(1, t->batch * tiles / fmax(1e6 / tile, large));
-    const double bands = fmax(chunks, t->batch * tiles * fmin(t->filters, 64) * points * t->size / 250e3);
-    const double blocks = ceil(t->channels / 128) * ceil(t->filters / 64) * depth;
+    const double chunks = all <= 64 ? 1 : fmax(1, all / fmax(1e6 / tile, large));
+    const double block = fmin(t->filters, 256 / t->size);
+    const double bands = fmax(chunks, all * depth * block * points * t->size / 512e3);
+    const double blocks = ceil(t->channels / 128) * ceil(t->filters / block);
     const double counted[FC_TERMS] = {
         items * points * tiles * meetings(&axis[0]) * t->channels * results,   /* multiply-adds */
         t->groups * points * blocks * bands,              /* products called for */

@@ -120,6 +120,9 @@ fc_job fc_job_segment(const fc_job *job, const fc_segments *segments, int64_t i)
 
 int fc_conv_panels(const fc_job *job);
 
+/* Pixels of a panel, but for what rounds them to vectors. */
+int64_t fc_panels_lanes(const fc_job *job);
+
 /* way: FC_PLANES, FC_APART or FC_DEPTHWISE. */
 int fc_conv_planes(const fc_job *job, int way);
 

@@ -298,6 +298,13 @@ static int reads_in_place(const plan *p)
         && p->channel_block <= 4 * places;
 }
 
+int64_t fc_panels_lanes(const fc_job *job)
+{
+    const int64_t weights = job->rows * job->channels * fc_job_kernel(job) * job->size;
+    const int64_t pixels = job->axis[0].outputs * job->axis[1].outputs * job->axis[2].outputs;
+    return weights > FAR_WEIGHTS && pixels > LANES + 16 ? WIDE * LANES : LANES;
+}
+
 int fc_conv_panels(const fc_job *job)
 {
     plan p = {.job = job};
@@ -307,8 +314,7 @@ int fc_conv_panels(const fc_job *job)
     if (!p.pixels || !job->rows)
         return FC_OK;
     /* Full panels, and a last one that takes up to one more vector before it is cut in two. */
-    const int64_t weights = job->rows * job->channels * fc_job_kernel(job) * job->size;
-    p.wide = weights > FAR_WEIGHTS && p.pixels / job->batch > LANES + 16 ? WIDE : 1;
+    p.wide = fc_panels_lanes(job) / LANES;
     p.width = p.wide * fc_most(LANES / job->kernels->width, 1) * job->kernels->width;
     p.panels = p.pixels <= p.width + lanes ? 1 : (p.pixels - lanes + p.width - 1) / p.width;
     p.row_blocks = (job->rows + job->kernels->rows - 1) / job->kernels->rows;
