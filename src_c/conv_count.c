@@ -36,17 +36,6 @@ static void add(double term[FC_TERMS], const double counted[FC_TERMS])
         term[i] += counted[i];
 }
 
-/* How many pairs of an output and a tap along an axis meet a cell. */
-static double meetings(const fc_axis *axis)
-{
-    int64_t all = 0, inside;
-    for (int64_t r = 0; r < axis->taps; r++) {
-        fc_axis_inside(axis, r, &inside);
-        all += inside;
-    }
-    return (double)all;
-}
-
 static double taps_of(const fc_job *job)
 {
     return (double)(job->axis[0].taps * job->axis[1].taps * job->axis[2].taps);
@@ -367,7 +356,7 @@ static void transforms(const transformed *t, double term[FC_TERMS])
     const double bands = fmax(chunks, all * depth * block * points * t->size / 512e3);
     const double blocks = ceil(t->channels / 128) * ceil(t->filters / block);
     const double counted[FC_TERMS] = {
-        items * points * tiles * meetings(&axis[0]) * t->channels * results,   /* multiply-adds */
+        items * points * tiles * (double)fc_axis_meetings(&axis[0]) * t->channels * results,   /* multiply-adds */
         t->groups * points * blocks * bands,              /* products called for */
         items * points * tiles * deep * sources,          /* points of tiles transformed */
         items * points * tiles * depth * results,

@@ -47,6 +47,16 @@ int64_t fc_axis_inside(const fc_axis *axis, int64_t r, int64_t *count)
     return first;
 }
 
+int64_t fc_axis_meetings(const fc_axis *axis)
+{
+    int64_t inside, all = 0;
+    for (int64_t r = 0; r < axis->taps; r++) {
+        fc_axis_inside(axis, r, &inside);
+        all += inside;
+    }
+    return all;
+}
+
 void fc_axis_trim(fc_axis *axis)
 {
     int64_t inside, dead = 0;

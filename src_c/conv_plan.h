@@ -41,6 +41,9 @@ fc_axis fc_axis_grad_input(const fc_conv *conv, int axis, int64_t phase);
 /* The first of the outputs whose tap r lies in the source, and, in *count, how many do. */
 int64_t fc_axis_inside(const fc_axis *axis, int64_t r, int64_t *count);
 
+/* How many pairs of an output and a tap meet a cell. */
+int64_t fc_axis_meetings(const fc_axis *axis);
+
 /* Leave out the taps that meet nothing but padding: they stand at the axis' ends. */
 void fc_axis_trim(fc_axis *axis);
 

@@ -29,17 +29,6 @@ static fc_axis part_of(const fc_axis *axis, int64_t first, int64_t count)
     return part;
 }
 
-/* How many pairs of an output and a tap meet a cell. */
-static double meetings(const fc_axis *axis)
-{
-    int64_t inside, all = 0;
-    for (int64_t r = 0; r < axis->taps; r++) {
-        fc_axis_inside(axis, r, &inside);
-        all += inside;
-    }
-    return (double)all;
-}
-
 /* Where the set of taps changes, 0 and the end included: the first FC_SEGMENTS + 1 of these places;
  * returns how many segments lie between them. */
 static int64_t list_places(const fc_axis *axis, int64_t place[FC_SEGMENTS + 1])
@@ -97,7 +86,7 @@ fc_segments fc_job_segments(const fc_job *job)
         sum[a].taps = (double)s.axis[a][0].taps;
         sum[a].products = sum[a].taps * (double)s.axis[a][0].outputs;
         products *= sum[a].products;
-        live *= meetings(&s.axis[a][0]);
+        live *= (double)fc_axis_meetings(&s.axis[a][0]);
     }
     if (products * pairs < SMALL || live > (1 - FEW) * products)
         return s;

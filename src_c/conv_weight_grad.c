@@ -94,15 +94,9 @@ static int64_t vectors(const job *j, int64_t n) { return fc_parts(n * (int64_t)j
 static int worth_merging(const job *j)
 {
     const fc_axis *x = &j->axis[2];
-    int64_t apart = 0;
     if (x->tap_step != 1 || x->taps == 1 || (x->outputs - 1) * x->step > x->cells + x->taps)
         return 0;
-    for (int64_t r = 0; r < x->taps; r++) {
-        int64_t inside;
-        fc_axis_inside(x, r, &inside);
-        apart += inside * vectors(j, j->cg);
-    }
-    return x->outputs * vectors(j, x->taps * j->cg) <= apart;
+    return x->outputs * vectors(j, x->taps * j->cg) <= fc_axis_meetings(x) * vectors(j, j->cg);
 }
 
 static int too_large(const job *j)
@@ -526,14 +520,8 @@ static double products(const job *j, int64_t bytes)
     double terms = 1, rows = j->fg / 8 * 8 + (left < 4 ? few[left] : left);
     if (left && across == 1)
         rows += fmax(0, 4 - left) + 1;   /* fewer sums than the latency of an addition wants */
-    for (int a = 0; a < 3; a++) {
-        int64_t met = 0, inside;
-        for (int64_t r = 0; r < j->conv.kernel[a]; r++) {
-            fc_axis_inside(&j->axis[a], r, &inside);
-            met += inside;
-        }
-        terms *= a == 2 && j->cut.merged ? j->conv.out[2] : met;
-    }
+    for (int a = 0; a < 3; a++)
+        terms *= a == 2 && j->cut.merged ? j->conv.out[2] : fc_axis_meetings(&j->axis[a]);
     return j->conv.groups * (rows * across * terms);
 }
 
