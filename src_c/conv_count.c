@@ -7,7 +7,7 @@
 #include "conv_channelwise.h"
 #include "conv_weight_grad.h"
 #include "conv_winograd.h"
-#include "conv_winograd_tiles.h"
+#include "conv_winograd_plan.h"
 
 enum { LAST = FC_TERMS - 1 };
 
@@ -346,14 +346,13 @@ static void transforms(const transformed *t, double term[FC_TERMS])
     const double outputs = (double)(axis[1].outputs * axis[2].outputs);
     const double strips = items * (double)y.tiles * ceil((double)x.outputs / 64);
     const double weights = t->groups * t->channels * results * (double)axis[0].taps;
-    /* Strips are done in chunks of about 1 MB of transformed data, but of 64 tiles where there are
-     * more than 12 MB of weights, and in one of so few; each reads all weights. Bands of a chunk
-     * meet blocks of 256 bytes of filters and make 512 KB of products. */
-    const double tile = points * deep * sources * t->lanes * t->size, all = t->batch * tiles;
-    const double large = weights * points * t->lanes * t->size > 12e6 ? 64 : 1;
-    const double chunks = all <= 64 ? 1 : fmax(1, all / fmax(1e6 / tile, large));
-    const double block = fmin(t->filters, 256 / t->size);
-    const double bands = fmax(chunks, all * depth * block * points * t->size / 512e3);
+    /* Each chunk reads all weights; its bands meet blocks of 256 bytes of filters. */
+    const double u_bytes = weights * points * t->lanes * t->size, all = t->batch * tiles * depth;
+    const double v_tile = points * deep / depth * sources * t->lanes * t->size;
+    const double block = fmin(t->filters, 256 / t->size), m_tile = points * block * t->size;
+    const fc_winograd_tiles of = fc_winograd_chunk_tiles((int64_t)v_tile, (int64_t)u_bytes);
+    const double chunks = all <= (double)of.most ? 1 : fmax(1, all / (double)of.fit);
+    const double bands = fmax(chunks, all / (double)fc_winograd_band_tiles((int64_t)m_tile, (int64_t)u_bytes));
     const double blocks = ceil(t->channels / 128) * ceil(t->filters / block);
     const double counted[FC_TERMS] = {
         items * points * tiles * (double)fc_axis_meetings(&axis[0]) * t->channels * results,   /* multiply-adds */

@@ -17,153 +17,13 @@
 
 #include "arena.h"
 #include "conv_thin.h"
-#include "conv_winograd_tiles.h"
-#include "conv_winograd_weights.h"
+#include "conv_winograd_plan.h"
 #include "parallel.h"
-
-/* Bytes of a chunk's V and of one member's M.
- *
- * All of U passes by once for every chunk. Where it is more than L3 keeps besides, a chunk has as
- * many as TILES tiles, however large V is: 256 channels in float64 then take 0.86 of the time that
- * chunks of 14 tiles do, and twice as many tiles gain nothing. */
-static const int64_t V_BYTES = 1 << 20, M_BYTES = 512 << 10, L3_BYTES = 12 << 20, TILES = 64;
 
 /* Filters are rounded up to so many bytes: half a vector of AVX-512, which takes half its time. */
 enum { HALF_VECTOR = 32 };
 
-/* Outputs of so many bytes are not in L2 when they are written: fetching them while the products
- * are summed saves 1 to 3 % of the time; it costs 2 % where they are. */
-static const int64_t FAR_BYTES = 2 << 20;
-
-/* Everything that geometry decides. Channels and filters are those of one group; `filters` are
- * what the sum yields, in the forward pass out_channels. Strides are in elements. */
-typedef struct {
-    const fc_kernels *kernels;
-    int64_t size, lanes;
-    int64_t batch, groups, channels, filters;
-    fc_axis z;
-    fc_strips strips;
-    fc_tiled data;
-    fc_winograd_weights u;
-    int64_t out[3], out_plane;
-    int64_t points, chunk, chunks;             /* of a tile; strips of the largest chunk */
-    int alone;                                 /* has each member chunks of its own? */
-    int64_t band, deep, m_point;               /* strips of one product; depths, at most */
-    int kept;                                  /* is U kept, or transformed when its turn comes? */
-    int far;                                   /* are the outputs to be fetched from L3? */
-} plan;
-
-/* Chunks for a team. Members that share V pass half of it from core to core, which takes as long as
- * reading twice as much of U from L3; and one strip more or less must not keep the others waiting. */
-static void plan_chunks(plan *p, int64_t v_strip, int64_t u_bytes, int team)
-{
-    const int64_t strips = p->strips.strips, tiles = p->strips.segment * p->z.outputs;
-    const int64_t some = fc_most(1, V_BYTES / v_strip), many = fc_most(some, TILES / tiles);
-    const int64_t fit = u_bytes > L3_BYTES ? many : some;
-    p->alone = team > 1 && (strips % team == 0 || strips >= 8 * team)
-               && u_bytes <= 2 * strips * v_strip;
-    if (!p->alone)
-        team = 1;
-    p->chunks = fc_parts(strips, fit * team) * team;
-    if (!p->alone && (strips <= many || (strips < 2 * fit && strips % fit < fit / 2)))
-        p->chunks = 1;   /* rather one larger than two, since then U need not be kept */
-    p->chunk = fc_parts(strips, p->chunks);
-}
-
-static void plan_products(plan *p, int packed, int team)
-{
-    fc_winograd_weights_slices(&p->u);
-    p->data.wide = fc_least(p->u.slice, p->channels);   /* what one product reads lies in a row */
-    fc_tiled_plan(&p->data, 1);
-    const int64_t v_strip = p->points * p->data.point * p->size;
-    const int64_t u_bytes = p->points * p->z.taps * p->channels * p->filters * p->size;
-    plan_chunks(p, v_strip, u_bytes, team);
-    fc_tiled_plan(&p->data, p->chunk);
-    p->kept = packed || p->chunks > 1;
-    p->far = p->batch * p->groups * p->filters * p->out_plane * p->size > FAR_BYTES;
-
-    fc_winograd_weights_blocks(&p->u, p->kept);
-    const int64_t m_tile = p->points * p->u.block * p->size;
-    const int64_t tiles = u_bytes > L3_BYTES ? fc_most(TILES, M_BYTES / m_tile) : M_BYTES / m_tile;
-    p->band = fc_most(1, tiles / p->strips.segment);
-    p->band = fc_least(p->band, p->chunk);
-    p->deep = p->band < p->chunk ? 1 : fc_most(1, tiles / (p->band * p->strips.segment));
-    p->deep = fc_least(p->deep, p->z.outputs);
-    p->m_point = fc_odd_lines(p->deep * p->band * p->strips.segment * p->u.block, p->size);
-}
-
-static int team_of(const plan *p, int threads)
-{
-    const double products = 2.0 * (double)(p->groups * p->points * p->z.taps * p->z.outputs)
-                            * (double)(p->strips.strips * p->strips.segment)
-                            * (double)(p->channels * p->filters);
-    return fc_team_size(fc_useful_threads(threads, products));
-}
-
-/* The sum over `axis`, from a source (batch, groups, channels, in) to (.., filters, out). Returns
- * whether it fits. */
-static int plan_sum(plan *p, const fc_conv *conv, const fc_axis axis[3], const int64_t in[3],
-                    const int64_t out[3], int64_t channels, int64_t filters)
-{
-    fc_line y, x;
-    if (axis[0].taps < 1 || !fc_line_of(&axis[1], &y) || !fc_line_of(&axis[2], &x))
-        return 0;
-    const int64_t taps = fc_volume(conv->kernel), group = channels * filters * taps;
-    *p = (plan){
-        .kernels = fc_active[conv->dtype], .lanes = fc_active[conv->dtype]->lanes,
-        .size = conv->dtype == FC_F32 ? 4 : 8,
-        .batch = conv->batch, .groups = conv->groups, .channels = channels, .filters = filters,
-        .z = axis[0], .out_plane = fc_volume(out), .points = y.points * x.points,
-        .strips = fc_strips_of(&y, &x, conv->batch),
-    };
-    p->u = (fc_winograd_weights){
-        .kernels = p->kernels, .size = p->size, .lanes = p->lanes, .groups = p->groups,
-        .channels = channels, .filters = filters, .z = axis[0], .y = y, .x = x,
-        .points = p->points, .taps = taps, .from_group = group,
-    };
-    p->data = (fc_tiled){
-        .kernels = p->kernels, .size = p->size, .lanes = p->lanes, .kind = FC_WINOGRAD_DATA,
-        .image = conv->groups * channels * fc_volume(in), .group = channels * fc_volume(in),
-        .channels = channels, .plane = fc_volume(in),
-        .first_y = y.first, .first_x = x.first,
-    };
-    memcpy(p->data.cells, in, sizeof p->data.cells);
-    memcpy(p->out, out, sizeof p->out);
-    memcpy(p->u.kernel, conv->kernel, sizeof p->u.kernel);
-    return 1;
-}
-
-/* y[n, f, o] = bias[f] + sum of x[n, c, o * stride + r * dilation - before] w[f, c, r] */
-static int plan_forward(plan *p, const fc_conv *conv, int packed, int threads)
-{
-    const int64_t channels = conv->in_channels / conv->groups;
-    const fc_axis axis[3] = {fc_axis_forward(conv, 0), fc_axis_forward(conv, 1),
-                             fc_axis_forward(conv, 2)};
-    if (!plan_sum(p, conv, axis, conv->in, conv->out, channels, conv->out_channels / conv->groups))
-        return 0;
-    p->data.strips = &p->strips;
-    p->u.from_filter = channels * p->u.taps;
-    p->u.from_channel = p->u.taps;
-    plan_products(p, packed, team_of(p, threads));
-    return 1;
-}
-
-/* dx[n, c, i] = sum of dy[n, f, o] w[f, c, r] where o * stride + r * dilation - before = i, for the
- * phase of i against the stride: channels and filters change places, and so do x and y. */
-static int plan_grad_input(plan *p, const fc_conv *conv, const int64_t phase[3], int threads)
-{
-    const int64_t filters = conv->in_channels / conv->groups;
-    const fc_axis axis[3] = {fc_axis_grad_input(conv, 0, phase[0]),
-                             fc_axis_grad_input(conv, 1, phase[1]),
-                             fc_axis_grad_input(conv, 2, phase[2])};
-    if (!plan_sum(p, conv, axis, conv->out, conv->in, conv->out_channels / conv->groups, filters))
-        return 0;
-    p->data.strips = &p->strips;
-    p->u.from_filter = p->u.taps;
-    p->u.from_channel = filters * p->u.taps;
-    plan_products(p, 0, team_of(p, threads));
-    return 1;
-}
+typedef fc_winograd_plan plan;
 
 /* One call: the arrays and the scratch. Of the scratch, V, U and the tables are the team's. */
 typedef struct {
@@ -598,12 +458,12 @@ static void work(void *context, int member, int team)
 }
 
 static int run(const plan *p, const void *x, const void *w, const void *packed, const void *bias,
-               void *y, int threads)
+               void *y)
 {
     if (p->strips.strips == 0)
         return FC_OK;
     call c = {.p = p, .x = x, .w = w, .packed = packed, .y = y};
-    const int team = team_of(p, threads);
+    const int team = p->team;
     scratch s;
     const size_t shared = carve_call(&c, NULL, bias);
     c.member_bytes = carve_member(p, NULL, &s);
@@ -638,8 +498,8 @@ static int forward(const fc_conv *conv, const void *x, const void *w, const void
     fc_thin thin;
     int status = fc_thin_source(&thin, conv, x, threads);
     if (status == FC_OK) {
-        plan_forward(&p, &thin.conv, packed != NULL, threads);
-        status = run(&p, thin.x, w, packed, bias, y, threads);
+        fc_winograd_plan_forward(&p, &thin.conv, packed != NULL, threads);
+        status = run(&p, thin.x, w, packed, bias, y);
     }
     fc_arena_give(thin.scratch);
     return status;
@@ -664,7 +524,7 @@ static int plan_phase(plan *p, const fc_conv *conv, const int64_t phases[3], int
 {
     const int64_t at[3] = {phase / phases[2] / phases[1], phase / phases[2] % phases[1],
                            phase % phases[2]};
-    return plan_grad_input(p, conv, at, threads);
+    return fc_winograd_plan_grad_input(p, conv, at, threads);
 }
 
 int fc_winograd_grad_input_fits(const fc_conv *conv)
@@ -691,7 +551,7 @@ static int grad_input(const fc_conv *conv, const void *dy, const void *w, const 
     for (int64_t phase = 0; phase < count && status == FC_OK; phase++) {
         plan p;
         plan_phase(&p, conv, phases, phase, threads);
-        status = run(&p, dy, w, NULL, bias, dx, threads);
+        status = run(&p, dy, w, NULL, bias, dx);
     }
     return status;
 }
@@ -721,7 +581,7 @@ static void plan_packed(plan *p, const fc_conv *conv, int threads)
 {
     int64_t first[3], every[3];
     const fc_conv thin = fc_conv_thin(conv, first, every);
-    plan_forward(p, &thin, 1, threads);
+    fc_winograd_plan_forward(p, &thin, 1, threads);
 }
 
 size_t fc_winograd_packed_bytes(const fc_conv *conv)

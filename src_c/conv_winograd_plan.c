@@ -1,0 +1,135 @@
+#include "conv_winograd_plan.h"
+
+#include <string.h>
+
+#include "parallel.h"
+
+/* Bytes of a chunk's V and of one member's M.
+ *
+ * All of U passes by once for every chunk. Where it is more than L3 keeps besides, a chunk has as
+ * many as TILES tiles, however large V is: 256 channels in float64 then take 0.86 of the time that
+ * chunks of 14 tiles do, and twice as many tiles gain nothing. */
+static const int64_t V_BYTES = 1 << 20, M_BYTES = 512 << 10, L3_BYTES = 12 << 20, TILES = 64;
+
+/* Outputs of so many bytes are not in L2 when they are written: fetching them while the products
+ * are summed saves 1 to 3 % of the time; it costs 2 % where they are. */
+static const int64_t FAR_BYTES = 2 << 20;
+
+fc_winograd_tiles fc_winograd_chunk_tiles(int64_t v_tile, int64_t u_bytes)
+{
+    const int64_t some = fc_most(1, V_BYTES / v_tile), many = fc_most(some, TILES);
+    return (fc_winograd_tiles){u_bytes > L3_BYTES ? many : some, many};
+}
+
+int64_t fc_winograd_band_tiles(int64_t m_tile, int64_t u_bytes)
+{
+    return fc_most(u_bytes > L3_BYTES ? TILES : 1, M_BYTES / m_tile);
+}
+
+/* Chunks for a team. Members that share V pass half of it from core to core, which takes as long as
+ * reading twice as much of U from L3; and one strip more or less must not keep the others waiting. */
+static void plan_chunks(fc_winograd_plan *p, int64_t v_strip, int64_t u_bytes)
+{
+    const int64_t strips = p->strips.strips, tiles = p->strips.segment * p->z.outputs;
+    const fc_winograd_tiles of = fc_winograd_chunk_tiles(fc_parts(v_strip, tiles), u_bytes);
+    const int64_t fit = fc_most(1, of.fit / tiles), most = fc_most(1, of.most / tiles);
+    int team = p->team;
+    p->alone = team > 1 && (strips % team == 0 || strips >= 8 * team)
+               && u_bytes <= 2 * strips * v_strip;
+    if (!p->alone)
+        team = 1;
+    p->chunks = fc_parts(strips, fit * team) * team;
+    if (!p->alone && (strips <= most || (strips < 2 * fit && strips % fit < fit / 2)))
+        p->chunks = 1;   /* rather one larger than two, since then U need not be kept */
+    p->chunk = fc_parts(strips, p->chunks);
+}
+
+static void plan_products(fc_winograd_plan *p, int packed, int threads)
+{
+    const double products = 2.0 * (double)(p->groups * p->points * p->z.taps * p->z.outputs)
+                            * (double)(p->strips.strips * p->strips.segment)
+                            * (double)(p->channels * p->filters);
+    p->team = fc_team_size(fc_useful_threads(threads, products));
+    fc_winograd_weights_slices(&p->u);
+    p->data.strips = &p->strips;
+    p->data.wide = fc_least(p->u.slice, p->channels);   /* what one product reads lies in a row */
+    fc_tiled_plan(&p->data, 1);
+    const int64_t segment = p->strips.segment;
+    const int64_t v_strip = p->points * p->data.point * p->size;
+    const int64_t u_bytes = p->points * p->z.taps * p->channels * p->filters * p->size;
+    plan_chunks(p, v_strip, u_bytes);
+    fc_tiled_plan(&p->data, p->chunk);
+    p->kept = packed || p->chunks > 1;
+    p->far = p->batch * p->groups * p->filters * p->out_plane * p->size > FAR_BYTES;
+
+    fc_winograd_weights_blocks(&p->u, p->kept);
+    const int64_t tiles = fc_winograd_band_tiles(p->points * p->u.block * p->size, u_bytes);
+    p->band = fc_least(fc_most(1, tiles / segment), p->chunk);
+    p->deep = p->band < p->chunk ? 1 : fc_most(1, tiles / (p->band * segment));
+    p->deep = fc_least(p->deep, p->z.outputs);
+    p->m_point = fc_odd_lines(p->deep * p->band * segment * p->u.block, p->size);
+}
+
+/* The sum over `axis`, from a source (batch, groups, channels, in) to (.., filters, out). Returns
+ * whether it fits. */
+static int plan_sum(fc_winograd_plan *p, const fc_conv *conv, const fc_axis axis[3], const int64_t in[3],
+                    const int64_t out[3], int64_t channels, int64_t filters)
+{
+    fc_line y, x;
+    if (axis[0].taps < 1 || !fc_line_of(&axis[1], &y) || !fc_line_of(&axis[2], &x))
+        return 0;
+    const int64_t taps = fc_volume(conv->kernel), group = channels * filters * taps;
+    *p = (fc_winograd_plan){
+        .kernels = fc_active[conv->dtype], .lanes = fc_active[conv->dtype]->lanes,
+        .size = conv->dtype == FC_F32 ? 4 : 8,
+        .batch = conv->batch, .groups = conv->groups, .channels = channels, .filters = filters,
+        .z = axis[0], .out_plane = fc_volume(out), .points = y.points * x.points,
+        .strips = fc_strips_of(&y, &x, conv->batch),
+    };
+    p->u = (fc_winograd_weights){
+        .kernels = p->kernels, .size = p->size, .lanes = p->lanes, .groups = p->groups,
+        .channels = channels, .filters = filters, .z = axis[0], .y = y, .x = x,
+        .points = p->points, .taps = taps, .from_group = group,
+    };
+    p->data = (fc_tiled){
+        .kernels = p->kernels, .size = p->size, .lanes = p->lanes, .kind = FC_WINOGRAD_DATA,
+        .image = conv->groups * channels * fc_volume(in), .group = channels * fc_volume(in),
+        .channels = channels, .plane = fc_volume(in),
+        .first_y = y.first, .first_x = x.first,
+    };
+    memcpy(p->data.cells, in, sizeof p->data.cells);
+    memcpy(p->out, out, sizeof p->out);
+    memcpy(p->u.kernel, conv->kernel, sizeof p->u.kernel);
+    return 1;
+}
+
+/* y[n, f, o] = bias[f] + sum of x[n, c, o * stride + r * dilation - before] w[f, c, r] */
+int fc_winograd_plan_forward(fc_winograd_plan *p, const fc_conv *conv, int packed, int threads)
+{
+    const int64_t channels = conv->in_channels / conv->groups;
+    const fc_axis axis[3] = {fc_axis_forward(conv, 0), fc_axis_forward(conv, 1),
+                             fc_axis_forward(conv, 2)};
+    if (!plan_sum(p, conv, axis, conv->in, conv->out, channels, conv->out_channels / conv->groups))
+        return 0;
+    p->u.from_filter = channels * p->u.taps;
+    p->u.from_channel = p->u.taps;
+    plan_products(p, packed, threads);
+    return 1;
+}
+
+/* dx[n, c, i] = sum of dy[n, f, o] w[f, c, r] where o * stride + r * dilation - before = i, for the
+ * phase of i against the stride: channels and filters change places, and so do x and y. */
+int fc_winograd_plan_grad_input(fc_winograd_plan *p, const fc_conv *conv,
+                                const int64_t phase[3], int threads)
+{
+    const int64_t filters = conv->in_channels / conv->groups;
+    const fc_axis axis[3] = {fc_axis_grad_input(conv, 0, phase[0]),
+                             fc_axis_grad_input(conv, 1, phase[1]),
+                             fc_axis_grad_input(conv, 2, phase[2])};
+    if (!plan_sum(p, conv, axis, conv->out, conv->in, conv->out_channels / conv->groups, filters))
+        return 0;
+    p->u.from_filter = p->u.taps;
+    p->u.from_channel = filters * p->u.taps;
+    plan_products(p, 0, threads);
+    return 1;
+}

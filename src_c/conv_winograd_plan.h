@@ -1,0 +1,43 @@
+/* The plan of one sum by Winograd's algorithm, the forward pass or one phase of the input gradient:
+ * how strips are cut into chunks, and a chunk's products into bands, so that V, U and M meet in the
+ * caches. Chunks and bands are no part of the result. */
+#ifndef FC_CONV_WINOGRAD_PLAN_H
+#define FC_CONV_WINOGRAD_PLAN_H
+
+#include "conv_winograd_tiles.h"
+#include "conv_winograd_weights.h"
+
+/* Everything that geometry decides. Channels and filters are those of one group; `filters` are
+ * what the sum yields, in the forward pass out_channels. Strides are in elements. */
+typedef struct {
+    const fc_kernels *kernels;
+    int64_t size, lanes;
+    int64_t batch, groups, channels, filters;
+    fc_axis z;
+    fc_strips strips;
+    fc_tiled data;
+    fc_winograd_weights u;
+    int64_t out[3], out_plane;
+    int64_t points, chunk, chunks;             /* of a tile; strips of the largest chunk */
+    int alone;                                 /* has each member chunks of its own? */
+    int64_t band, deep, m_point;               /* strips of one product; depths, at most */
+    int kept;                                  /* is U kept, or transformed when its turn comes? */
+    int far;                                   /* are the outputs to be fetched from L3? */
+    int team;
+} fc_winograd_plan;
+
+/* Filled in, and whether it fits. The forward pass, `packed`: with U made beforehand. */
+int fc_winograd_plan_forward(fc_winograd_plan *plan, const fc_conv *conv, int packed, int threads);
+
+/* The cells of the input whose places against the stride are `phase`. */
+int fc_winograd_plan_grad_input(fc_winograd_plan *plan, const fc_conv *conv,
+                                const int64_t phase[3], int threads);
+
+/* How many tiles make a chunk and a band, where one tile of V and of one block's M and all of U
+ * have so many bytes. Chunks have `fit` tiles, and as many as `most` where one is then enough. */
+typedef struct { int64_t fit, most; } fc_winograd_tiles;
+
+fc_winograd_tiles fc_winograd_chunk_tiles(int64_t v_tile, int64_t u_bytes);
+int64_t fc_winograd_band_tiles(int64_t m_tile, int64_t u_bytes);
+
+#endif
