@@ -35,6 +35,9 @@ cdef extern from "conv.h" nogil:
 cdef extern from "conv_winograd.h" nogil:
     bint fc_winograd_fits(const fc_conv *conv)
 
+cdef extern from "conv_count.h" nogil:
+    double fc_conv_multiply_adds(const fc_conv *conv)
+
 cdef extern from "conv_cost.h" nogil:
     enum:
         FC_FORWARD
@@ -56,6 +59,10 @@ WAYS = ("panels", "planes", "apart", "depthwise", "toeplitz", "channelwise", "wi
 # that a driver forms can leave int64.
 cdef int64_t AXIS_LIMIT = <int64_t>1 << 31
 cdef double BYTES_LIMIT = <double>(<int64_t>1 << 60)
+
+# Multiply-adds and cells of the input below which a call takes a microsecond or so: other Python
+# threads wait that long, as letting them run would cost a tenth of it.
+cdef double BRIEF = 4096
 
 
 # --- forward and backward ----------------------------------------------------------------------
@@ -85,9 +92,13 @@ cdef int run_forward(const fc_conv *conv, cnp.ndarray x, cnp.ndarray w, object b
     cdef void *b = bias_data(bias)
     cdef void *p = NULL if packed is None else aligned(<cnp.ndarray>packed)
     cdef int status
-    with nogil:
+    if fc_conv_multiply_adds(conv) < BRIEF and cnp.PyArray_SIZE(x) < BRIEF:
         status = fc_conv_forward_packed(conv, cnp.PyArray_DATA(x), cnp.PyArray_DATA(w), p, b,
-                                        cnp.PyArray_DATA(y), thread_limit())
+                                        cnp.PyArray_DATA(y), 1)
+    else:
+        with nogil:
+            status = fc_conv_forward_packed(conv, cnp.PyArray_DATA(x), cnp.PyArray_DATA(w), p, b,
+                                            cnp.PyArray_DATA(y), thread_limit())
     if status != FC_OK:
         raise MemoryError("no memory for the scratch space of a convolution")
     return 0
@@ -97,7 +108,8 @@ cdef int run_forward(const fc_conv *conv, cnp.ndarray x, cnp.ndarray w, object b
 cdef class PreparedForward:
     """conv_forward with everything read beforehand but the input: what a call of PreparedConv is.
     That hands over what it holds by `keep`, and has `general` for what is not the common case."""
-    cdef fc_conv conv        # its dtype -1: nothing is common about these weights
+    cdef fc_conv conv        # its dtype -1: nothing is common about these weights; else the last input's
+    cdef bint read           # does conv know an input?
     cdef int rank
     cdef object padding
     cdef object bias
@@ -110,19 +122,40 @@ cdef class PreparedForward:
         if not read_weight(&self.conv, rank, weight, stride, dilation, groups):
             self.conv.dtype = -1
         self.rank, self.weight, self.bias, self.packed, self.padding = rank, weight, bias, packed, padding
+        self.read = False
 
     def __call__(self, input, *, out=None):
         """The convolution of `input` ([N,] C, \\*spatial); see `conv2d`."""
-        cdef fc_conv conv = self.conv
+        cdef fc_conv conv
         cdef cnp.ndarray y
-        if (conv.dtype >= 0 and conv.dtype == kernel_dtype(input) and has_rank(input, self.rank)
-                and read_input(&conv, self.rank, input, self.padding)
-                and (conv.algorithm != FC_WINOGRAD or fc_winograd_fits(&conv))):
+        if (self.conv.dtype >= 0 and self.conv.dtype == kernel_dtype(input)
+                and has_rank(input, self.rank) and self.reads(input)):
+            conv = self.conv   # its own: while this runs, another thread may bring other images
             y = output(self.rank, input, self.weight, self.bias, conv.out_channels, conv.out, out)
             if y is not None:
                 run_forward(&conv, input, self.weight, self.bias, self.packed, y)
                 return y
         return self.general(input, out)
+
+    cdef bint reads(self, cnp.ndarray x) noexcept:
+        """Into self.conv, which may know images of that shape already."""
+        cdef fc_conv conv = self.conv
+        cdef int64_t channels
+        read_image(self.rank, x, &conv.batch, &channels, conv.image)
+        if self.read and channels == conv.in_channels and is_same_image(&conv, &self.conv):
+            return True
+        if not read_input(&conv, self.rank, x, self.padding):
+            return False
+        if conv.algorithm == FC_WINOGRAD and not fc_winograd_fits(&conv):
+            return False
+        self.conv = conv
+        self.read = True
+        return True
+
+
+cdef inline bint is_same_image(const fc_conv *a, const fc_conv *b) noexcept:
+    return (a.batch == b.batch and a.image[0] == b.image[0] and a.image[1] == b.image[1]
+            and a.image[2] == b.image[2])
 
 
 cdef inline void *aligned(cnp.ndarray packed) noexcept:

@@ -14,8 +14,8 @@ static void strides(const int64_t lengths[3], int64_t out[3])
     out[0] = lengths[1] * lengths[2];
 }
 
-/* The last three ways take a job whole. */
-static int run(const fc_job *job, int way)
+/* By a direct way; changes the job's axes. The last three ways take a job whole. */
+static int run(fc_job *job, int way)
 {
     if (way == FC_CHANNELWISE)
         return fc_conv_channelwise(job, 1);
@@ -23,11 +23,12 @@ static int run(const fc_job *job, int way)
         return fc_conv_toeplitz(job);
     if (way == FC_DEPTHWISE)
         return fc_conv_planes(job, way);
-    const fc_segments segments = fc_job_segments(job);
+    fc_segments segments;
+    fc_job_segments(job, &segments);
     int status = FC_OK;
     for (int64_t i = 0; i < fc_volume(segments.count) && status == FC_OK; i++) {
-        const fc_job part = fc_job_segment(job, &segments, i);
-        status = way == FC_PANELS || fc_job_empty(&part) ? fc_conv_panels(&part) : fc_conv_planes(&part, way);
+        fc_job_take_segment(job, &segments, i);
+        status = way == FC_PANELS || fc_job_empty(job) ? fc_conv_panels(job) : fc_conv_planes(job, way);
     }
     return status;
 }

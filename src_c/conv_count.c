@@ -199,9 +199,11 @@ static void channelwise(const fc_job *job, const fc_channelwise_shape *shape, do
 /* Segments are summed by panels or planes (conv.c); `fits` stays 1 for ways that take all of them. */
 static void count_segments(const fc_job *job, double lanes, int fits[FC_TRANSFORMS], double terms[FC_WAYS][FC_TERMS])
 {
-    const fc_segments segments = fc_job_segments(job);
+    fc_segments segments;
+    fc_job part = *job;
+    fc_job_segments(job, &segments);
     for (int64_t i = 0; i < fc_volume(segments.count); i++) {
-        const fc_job part = fc_job_segment(job, &segments, i);
+        fc_job_take_segment(&part, &segments, i);
         if (fc_job_empty(&part))
             continue;
         panels(&part, lanes, terms[FC_PANELS]);

@@ -113,10 +113,10 @@ fc_job fc_job_phase(const fc_job *all, const fc_conv *conv, int64_t phase);
 enum { FC_SEGMENTS = 9 };
 typedef struct { int64_t count[3]; fc_axis axis[3][FC_SEGMENTS]; } fc_segments;
 
-fc_segments fc_job_segments(const fc_job *job);
+void fc_job_segments(const fc_job *job, fc_segments *segments);
 
-/* Number i of count[0] * count[1] * count[2]. */
-fc_job fc_job_segment(const fc_job *job, const fc_segments *segments, int64_t i);
+/* Make the job number i of count[0] * count[1] * count[2]. */
+void fc_job_take_segment(fc_job *job, const fc_segments *segments, int64_t i);
 
 int fc_conv_panels(const fc_job *job);
 

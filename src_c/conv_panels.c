@@ -66,10 +66,9 @@ typedef struct {
 static void cut_runs(const plan *p, member *m)
 {
     const fc_axis *axis = p->job->axis;
-    int64_t rest = m->first_pixel, at[3];
-    at[2] = rest % axis[2].outputs, rest /= axis[2].outputs;
-    at[1] = rest % axis[1].outputs, rest /= axis[1].outputs;
-    at[0] = rest % axis[0].outputs, rest /= axis[0].outputs;
+    int64_t rest = m->first_pixel, at[3] = {0};
+    for (int a = 2; a >= 0 && rest; rest /= axis[a--].outputs)
+        at[a] = rest % axis[a].outputs;
     m->count = 0;
     for (int64_t lane = 0; lane < m->lanes;) {
         int64_t length = axis[2].outputs - at[2];
@@ -249,7 +248,9 @@ static void body(void *context, int index, int team)
     plan *p = context;
     const fc_job *job = p->job;
     char *scratch = p->scratch + index * p->stride;
-    member m = {.a_tap = (int64_t *)scratch, .b_tap = (int64_t *)scratch + p->entries};
+    member m;   /* its runs are filled panel by panel: 7 KB to clear are a tenth of a tiny call */
+    m.a_tap = (int64_t *)scratch;
+    m.b_tap = m.a_tap + p->entries;
     m.panel = scratch + fc_round_up(2 * p->entries * (int64_t)sizeof(int64_t), 64);
     m.tile = m.panel + p->panel_bytes;
     int64_t at, end;

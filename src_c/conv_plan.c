@@ -2,8 +2,11 @@
 
 int64_t fc_gcd(int64_t a, int64_t b) { return b ? fc_gcd(b, a % b) : a; }
 
-/* Rounded up, whatever the sign of a. */
-static int64_t divide_up(int64_t a, int64_t b) { return a <= 0 ? -(-a / b) : (a + b - 1) / b; }
+/* Rounded up, whatever the sign of a. Most steps are 1, and dividing is slow. */
+static int64_t divide_up(int64_t a, int64_t b)
+{
+    return b == 1 ? a : a <= 0 ? -(-a / b) : (a + b - 1) / b;
+}
 
 /* y[o] reads x[o * stride + r * dilation - before]. */
 fc_axis fc_axis_forward(const fc_conv *conv, int axis)

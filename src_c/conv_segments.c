@@ -74,36 +74,35 @@ static int64_t cut_axis(const fc_axis *axis, double end, fc_axis segment[FC_SEGM
     return count;
 }
 
-fc_segments fc_job_segments(const fc_job *job)
+void fc_job_segments(const fc_job *job, fc_segments *s)
 {
     const double pairs = (double)(job->groups * job->rows * job->channels);
-    fc_segments s;
     sums sum[3];
     double products = 1, live = 1;
     for (int a = 0; a < 3; a++) {
-        s.count[a] = 1;
-        s.axis[a][0] = part_of(&job->axis[a], 0, job->axis[a].outputs);
-        sum[a].taps = (double)s.axis[a][0].taps;
-        sum[a].products = sum[a].taps * (double)s.axis[a][0].outputs;
+        s->count[a] = 1;
+        s->axis[a][0] = part_of(&job->axis[a], 0, job->axis[a].outputs);
+        sum[a].taps = (double)s->axis[a][0].taps;
+        sum[a].products = sum[a].taps * (double)s->axis[a][0].outputs;
         products *= sum[a].products;
-        live *= (double)fc_axis_meetings(&s.axis[a][0]);
     }
-    if (products * pairs < SMALL || live > (1 - FEW) * products)
-        return s;
+    if (products * pairs < SMALL)
+        return;
+    for (int a = 0; a < 3; a++)
+        live *= (double)fc_axis_meetings(&s->axis[a][0]);
+    if (live > (1 - FEW) * products)
+        return;
     for (int a = 0; a < 3; a++) {
         double end = END + START / pairs;
         for (int b = 0; b < 3; b++)
             if (b != a)
                 end *= sum[b].taps / sum[b].products;
-        s.count[a] = cut_axis(&job->axis[a], end, s.axis[a], &sum[a]);
+        s->count[a] = cut_axis(&job->axis[a], end, s->axis[a], &sum[a]);
     }
-    return s;
 }
 
-fc_job fc_job_segment(const fc_job *job, const fc_segments *s, int64_t i)
+void fc_job_take_segment(fc_job *job, const fc_segments *s, int64_t i)
 {
-    fc_job part = *job;
     for (int a = 2; a >= 0; i /= s->count[a--])
-        part.axis[a] = s->axis[a][i % s->count[a]];
-    return part;
+        job->axis[a] = s->axis[a][i % s->count[a]];
 }

@@ -29,7 +29,10 @@ def test_it_is_the_convolution(problem):
     prepared = fc.prepare_conv(w, b, **SETTINGS, algorithm="direct")
     assert np.array_equal(prepared(x), direct(x, w, b))
     assert np.array_equal(prepared(x[0]), direct(x[0], w, b))  # unbatched
-    assert np.array_equal(prepared(x[..., 1:]), direct(x[..., 1:], w, b))  # any image
+    for image in (x[..., 1:], x, x[:1], x[..., 2:]):  # any image, after any other
+        assert np.array_equal(prepared(image), direct(image, w, b))
+    with pytest.raises(ValueError, match="channels"):
+        prepared(x[:, 1:])
     assert np.array_equal(prepared(x.astype(np.float64)), direct(x.astype(np.float64), w, b))
     assert np.array_equal(prepared(x.tolist()), direct(x.tolist(), w, b))
 
