@@ -6,6 +6,7 @@ namesake in `_core`, raises the error that they deserve, or brings them into the
 the dtype that the contract gives them. Where there is nothing to sum, no kernel is asked.
 """
 
+import math
 from typing import Any, TypeVar
 
 import numpy as np
@@ -168,16 +169,15 @@ def check_algorithm(name: Any, weight_shape: tuple[int, ...], layout: Layout) ->
         raise ValueError(f"algorithm: expected one of {known}, got {kind(name)}")
     if name != "winograd":
         return
-    # The last two axes are transformed, see src_c/conv_winograd.h.
-    kernel = weight_shape[2:][-2:]
-    axes = zip(kernel, layout.stride[-2:], layout.dilation[-2:], strict=True)
-    if any(taps > 1 and dilation % stride for taps, stride, dilation in axes) or not (
-        1 < max(kernel) <= 5
-    ):
+    # The last two axes are transformed, each phase of their strides: see src_c/conv_winograd.h.
+    axes = zip(weight_shape[2:], layout.stride, layout.dilation, strict=True)
+    phases = [(k, stride // math.gcd(stride, dilation)) for k, stride, dilation in axes][-2:]
+    taps = [-(-k // count) if k > 1 else 1 for k, count in phases]
+    if not 1 < max(taps) <= 5 or any(k > t == 1 for (k, _), t in zip(phases, taps, strict=True)):
         raise ValueError(
-            "algorithm: 'winograd' is for 2 to 5 taps along the last two axes and strides that"
-            f" divide the dilation, got a kernel of {weight_shape[2:]}, stride {layout.stride}"
-            f" and dilation {layout.dilation}"
+            "algorithm: 'winograd' is for 2 to 5 taps along the last two axes in each phase of the"
+            f" stride, got a kernel of {weight_shape[2:]}, stride {layout.stride} and dilation"
+            f" {layout.dilation}"
         )
 
 

@@ -341,32 +341,34 @@ static void transforms(const transformed *t, double term[FC_TERMS])
     fc_line_of(&axis[1], &y);
     fc_line_of(&axis[2], &x);
     const double points = (double)(y.points * x.points), tiles = (double)(y.tiles * x.tiles);
+    const double products = (double)(fc_line_products(&y) * fc_line_products(&x));
+    const double phases = (double)(y.phases * x.phases);
     const double sources = ceil(t->channels / t->lanes), results = ceil(t->filters / t->lanes);
     const double deep = (double)axis[0].cells, depth = (double)axis[0].outputs;
     const double items = t->batch * t->groups;
     const double cells = (double)(axis[1].cells * axis[2].cells);
     const double outputs = (double)(axis[1].outputs * axis[2].outputs);
     const double strips = items * (double)y.tiles * ceil((double)x.outputs / 64);
-    const double weights = t->groups * t->channels * results * (double)axis[0].taps;
+    const double weights = t->groups * t->channels * results * (double)axis[0].taps * phases;
     /* Each chunk reads all weights; its bands meet blocks of 256 bytes of filters. */
     const double u_bytes = weights * points * t->lanes * t->size, all = t->batch * tiles * depth;
-    const double v_tile = points * deep / depth * sources * t->lanes * t->size;
+    const double v_tile = points * phases * deep / depth * sources * t->lanes * t->size;
     const double block = fmin(t->filters, 256 / t->size), m_tile = points * block * t->size;
     const fc_winograd_tiles of = fc_winograd_chunk_tiles((int64_t)v_tile, (int64_t)u_bytes);
     const double chunks = all <= (double)of.most ? 1 : fmax(1, all / (double)of.fit);
     const double bands = fmax(chunks, all / (double)fc_winograd_band_tiles((int64_t)m_tile, (int64_t)u_bytes));
-    const double blocks = ceil(t->channels / 128) * ceil(t->filters / block);
+    const double blocks = ceil(t->channels * phases / 128) * ceil(t->filters / block);
     const double counted[FC_TERMS] = {
-        items * points * tiles * (double)fc_axis_meetings(&axis[0]) * t->channels * results,   /* multiply-adds */
+        items * products * tiles * (double)fc_axis_meetings(&axis[0]) * t->channels * results,   /* multiply-adds */
         t->groups * points * blocks * bands,              /* products called for */
-        items * points * tiles * deep * sources,          /* points of tiles transformed */
+        items * products * tiles * deep * sources,        /* points of tiles transformed */
         items * points * tiles * depth * results,
         items * cells * deep * sources,                   /* vectors turned to lanes and back */
         items * outputs * depth * results,
         strips * deep * sources,                          /* rows of tiles */
         strips * depth * results,
         t->prepared ? 0 : weights * points,               /* weights transformed */
-        t->prepared ? 0 : weights * (double)(axis[1].taps * axis[2].taps),
+        t->prepared ? 0 : weights * (double)(axis[1].taps * axis[2].taps) / phases,
         weights * points * chunks,                        /* weights read */
         0, 0,
         1,

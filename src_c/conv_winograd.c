@@ -33,7 +33,7 @@ typedef struct {
     char *y;
     const char *bias;        /* (groups, blocks * block), or NULL */
     char *v, *u;
-    int64_t *lane, *column, *slot, *m_tile;   /* see fc_tiled; i * block */
+    int64_t *lane, *cell, *slot, *column, *m_tile;   /* see fc_tiled; of outputs; i * block */
     char *member;            /* of each, member_bytes apart */
     size_t member_bytes;
     int status;
@@ -125,6 +125,25 @@ static void fetch_outputs(const call *c, const part *of, int64_t done, int64_t a
     }
 }
 
+/* The terms of a product at one point: taps first, first + 1, .. of z, all phases that are live
+ * there. Returns how many there are. */
+static int64_t list_terms(const plan *p, const scratch *s, int64_t depth, int64_t first, int64_t taps,
+                          int64_t channels, int64_t point)
+{
+    const fc_line *x = &p->strips.x, *y = &p->strips.y;
+    const int64_t plane = p->strips.segment * p->data.pitch, phases = p->data.phases;
+    const int64_t down = fc_line_live(y, point / x->points), across = fc_line_live(x, point % x->points);
+    int64_t terms = 0;
+    for (int64_t t = first; t < first + taps; t++)
+        for (int64_t i = 0; i < down * across; i++) {
+            const int64_t phase = i / across * x->phases + i % across;
+            const int64_t z = depth * p->z.step + p->z.offset + t * p->z.tap_step;
+            s->a_tap[terms] = (z * phases + phase) * plane;
+            s->b_tap[terms++] = (t * phases + phase) * channels * p->u.block;
+        }
+    return terms;
+}
+
 /* M of one band and block of filters: the terms of one slice of channels. The chunk begins with
  * strip `first`. */
 static void multiply(const call *c, const scratch *s, const char *u, const part *of, int64_t first)
@@ -132,19 +151,13 @@ static void multiply(const call *c, const scratch *s, const char *u, const part 
     const plan *p = c->p;
     const int64_t filters = fc_least(p->u.block, p->filters - of->block * p->u.block);
     const int64_t channels = fc_least(p->u.slice, p->channels - of->slice * p->u.slice);
-    const int64_t plane = p->strips.segment * p->data.pitch;
-    const int64_t z = of->depth * p->z.step + p->z.offset;
-    int64_t tap;
+    const int64_t below = p->z.step * p->data.phases * p->strips.segment * p->data.pitch;
+    int64_t tap, rows = 0;
     const int64_t taps = live_taps(p, of->depth, &tap);
-    for (int64_t t = 0; t < taps; t++, tap++) {
-        s->a_tap[t] = (z + tap * p->z.tap_step) * plane;
-        s->b_tap[t] = tap * channels * p->u.block;
-    }
-    int64_t rows = 0;
     for (int64_t depth = 0; depth < of->depths; depth++)
         for (int64_t i = 0; i < of->count; i++) {
             const int64_t tiles = fc_strip_at(&p->strips, of->strip + i).tiles;
-            const int64_t at = depth * p->z.step * plane + (of->strip + i - first) * p->data.strip;
+            const int64_t at = depth * below + (of->strip + i - first) * p->data.strip;
             for (int64_t t = 0; t < tiles; t++)
                 s->a_row[rows++] = at + t * p->data.pitch;
         }
@@ -152,8 +165,8 @@ static void multiply(const call *c, const scratch *s, const char *u, const part 
         if (p->far && of->slice == p->u.slices - 1)
             fetch_outputs(c, of, i, p->points);
         p->kernels->gemm(&(fc_gemm){
-            .m = rows, .n = fc_round_up(filters, HALF_VECTOR / p->size), .taps = taps,
-            .k = channels,
+            .m = rows, .n = fc_round_up(filters, HALF_VECTOR / p->size),
+            .taps = list_terms(p, s, of->depth, tap, taps, channels, i), .k = channels,
             .a = s->v + (i * p->data.point + of->slice * p->data.block) * p->size,
             .a_row = s->a_row, .a_tap = s->a_tap, .a_step = 1,
             .b = u + i * p->u.to_point * p->size, .b_tap = s->b_tap, .b_step = p->u.block,
@@ -200,21 +213,21 @@ static int finish(const call *c, const scratch *s, const fc_strip *at, int64_t g
     const int64_t filters = fc_least(lanes, p->filters - filter);
     const void *bias = bias_of(c, group, filter);
     const fc_winograd along_x = {
-        .kind = x->taps > 1 ? FC_WINOGRAD_OUTPUT : FC_WINOGRAD_COPY, .length = (int)x->tile,
-        .live = filters, .rows = y->points, .items = at->tiles,
+        .kind = x->taps > 1 ? FC_WINOGRAD_OUTPUT : FC_WINOGRAD_COPY, .points = (int)x->points,
+        .length = (int)x->tile, .live = filters, .rows = y->points, .items = at->tiles,
         .from = products, .from_row = x->points * p->m_point, .from_point = p->m_point,
         .from_item = c->m_tile,
         .to = s->rows, .to_row = across * lanes, .to_point = x->spread * lanes,
         .to_item = c->column};
     fc_winograd along_y = {
-        .kind = FC_WINOGRAD_OUTPUT, .length = (int)y->tile, .live = filters,
+        .kind = FC_WINOGRAD_OUTPUT, .points = (int)y->points, .length = (int)y->tile, .live = filters,
         .rows = 1, .items = at->width,
         .from = s->rows, .from_point = across * lanes, .from_item = c->lane,
         .to = s->stage, .to_point = at->width * lanes, .to_item = c->lane, .bias = bias};
     int finite;
-    if (y->taps == x->taps && y->taps > 1) {   /* most kernels; 0.8 of the time of two passes */
+    if (y->length == x->length && y->taps > 1) {   /* most kernels; 0.8 of the time of two passes */
         finite = p->kernels->winograd_outputs(&(fc_winograd_outputs){
-            .length = (int)x->tile, .live = filters, .tiles = at->tiles, .spread = x->spread,
+            .points = (int)x->points, .length = (int)x->tile, .live = filters, .tiles = at->tiles, .spread = x->spread,
             .width = at->width, .from = products, .from_tile = p->u.block,
             .from_point = p->m_point,
             .to = s->stage, .to_y = at->width * lanes, .bias = bias});
@@ -251,15 +264,16 @@ static void gather_cells(const call *c, const fc_strip *at, int64_t group, int64
     for (int64_t t = 0; t < taps; t++, cells += p->channels * lanes * p->size) {
         const int64_t tz = t / x->taps / y->taps, ty = t / x->taps % y->taps, tx = t % x->taps;
         const int64_t cz = depth * p->z.step + p->z.offset + tz * p->z.tap_step;
-        const int64_t cy = at->top + i * y->spread + y->first + ty * y->spread;
-        const int64_t cx = at->left + x->first + tx * x->spread;
-        const int64_t skip = fc_least(fc_most(0, -cx), at->width);
+        const int64_t cy = (at->top + i * y->spread) * y->stride + y->first + ty * y->spread;
+        const int64_t cx = at->left * x->stride + x->first + tx * x->spread;
+        const int64_t skip = fc_least(fc_parts(fc_most(0, -cx), x->stride), at->width);
+        const int64_t met = fc_parts(fc_most(0, in[2] - cx), x->stride);
         const int inside = cz >= 0 && cz < in[0] && cy >= 0 && cy < in[1];
-        const fc_run run = {skip, (cz * in[1] + cy) * in[2] + cx + skip,
-                            fc_most(0, fc_least(at->width, in[2] - cx) - skip)};
+        const fc_run run = {skip, (cz * in[1] + cy) * in[2] + cx + skip * x->stride,
+                            fc_most(0, fc_least(at->width, met) - skip)};
         const int64_t count = inside && run.length > 0;
         p->kernels->gather(&(fc_gather){
-            .runs = &run, .count = &count, .taps = 1, .step = 1, .rows = p->channels,
+            .runs = &run, .count = &count, .taps = 1, .step = x->stride, .rows = p->channels,
             .from = c->x + start * p->size, .from_row = p->data.plane,
             .behind = start, .ahead = all - start, .to = cells, .width = lanes, .to_row = lanes});
         tap_at[2 * t] = ((p->z.weight + tz * p->z.weight_step) * p->u.kernel[1]
@@ -378,8 +392,8 @@ static size_t carve_member(const plan *p, char *base, scratch *s)
                                             p->lanes * p->strips.width * p->size));
     s->products = fc_carve(base, &used, p->points * p->m_point * p->size);
     s->a_row = fc_carve(base, &used, p->deep * p->band * p->strips.segment * word);
-    s->a_tap = fc_carve(base, &used, p->z.taps * word);
-    s->b_tap = fc_carve(base, &used, p->z.taps * word);
+    s->a_tap = fc_carve(base, &used, p->z.taps * p->data.phases * word);
+    s->b_tap = fc_carve(base, &used, p->z.taps * p->data.phases * word);
     s->v = fc_carve(base, &used, p->alone ? v_bytes(p) : 0);
     s->u = fc_carve(base, &used,
                     p->kept ? 0 : (bands > 1 ? p->u.slices : 1) * p->u.to_slice * p->size);
@@ -392,7 +406,8 @@ static size_t carve_call(call *c, char *base, const void *bias)
     const plan *p = c->p;
     size_t used = 0;
     const int64_t word = sizeof(int64_t), filters = p->groups * p->u.blocks * p->u.block;
-    c->lane = fc_carve(base, &used, p->strips.width * word);
+    c->lane = fc_carve(base, &used, p->strips.cells * word);
+    c->cell = fc_carve(base, &used, p->strips.segment * word);
     c->column = fc_carve(base, &used, p->strips.segment * word);
     c->slot = fc_carve(base, &used, p->strips.segment * word);
     c->m_tile = fc_carve(base, &used, p->strips.segment * word);
@@ -406,10 +421,11 @@ static size_t carve_call(call *c, char *base, const void *bias)
 static void fill_tables(call *c, const void *x, const char *bias)
 {
     const plan *p = c->p;
-    for (int64_t i = 0; i < p->strips.width; i++)
+    for (int64_t i = 0; i < p->strips.cells; i++)
         c->lane[i] = i * p->lanes;
     for (int64_t i = 0; i < p->strips.segment; i++) {
         c->column[i] = fc_line_start(&p->strips.x, i) * p->lanes;
+        c->cell[i] = c->column[i] * p->strips.x.stride;
         c->slot[i] = i * p->data.pitch;
         c->m_tile[i] = i * p->u.block;
     }
@@ -417,7 +433,7 @@ static void fill_tables(call *c, const void *x, const char *bias)
     c->data.array = x;
     c->data.end = c->data.array + p->batch * p->data.image * p->size;
     c->data.lane = c->lane;
-    c->data.column = c->column;
+    c->data.column = c->cell;
     c->data.slot = c->slot;
     for (int64_t g = 0; bias && g < p->groups; g++) {
         char *to = (char *)c->bias + g * p->u.blocks * p->u.block * p->size;

@@ -1,11 +1,14 @@
 /* Winograd convolution: fewer products, and transforms around them.
  *
- * Along an axis with r = 2 .. 5 taps a tile of m = 7 - r outputs takes 6 products where the sum
- * as written takes m r; along two axes 36 in place of (m r)^2: a quarter for 3x3. Both of the
- * inner axes are done so where they have taps to save; the outermost axis of a 3-D kernel, and
- * axes with one tap, are summed as written. Fits stride 1 along the inner axes, and what
- * fc_conv_thin makes that; the input gradient also where the stride is more, its phases being
- * convolutions with stride 1.
+ * Along an axis with r = 3 .. 5 taps a tile of m = 7 - r outputs takes 6 products where the sum
+ * as written takes m r; along two axes 36 in place of (m r)^2: a quarter for 3x3. Two taps make
+ * four outputs of 5 products. Both of the inner axes are done so where they have taps to save; the
+ * outermost axis of a 3-D kernel, and axes with one tap, are summed as written.
+ *
+ * A stride cuts the taps into phases, which are convolutions with stride 1 over every stride-th
+ * cell. They have tiles in common, and their products are added: 3x3 with stride 2 takes (5 + 4)^2 for
+ * 4x4 outputs, 9/16 of the sum as written. r is then the taps of one phase. In the input gradient each
+ * phase makes outputs of its own.
  *
  * Bits depend on the geometry of one item and the dtype alone.
  */

@@ -46,7 +46,9 @@ static void plan_chunks(fc_winograd_plan *p, int64_t v_strip, int64_t u_bytes)
 
 static void plan_products(fc_winograd_plan *p, int packed, int threads)
 {
-    const double products = 2.0 * (double)(p->groups * p->points * p->z.taps * p->z.outputs)
+    const fc_line *y = &p->strips.y, *x = &p->strips.x;
+    const double products = 2.0 * (double)(p->groups * p->z.taps * p->z.outputs)
+                            * (double)(fc_line_products(y) * fc_line_products(x))
                             * (double)(p->strips.strips * p->strips.segment)
                             * (double)(p->channels * p->filters);
     p->team = fc_team_size(fc_useful_threads(threads, products));
@@ -56,7 +58,8 @@ static void plan_products(fc_winograd_plan *p, int packed, int threads)
     fc_tiled_plan(&p->data, 1);
     const int64_t segment = p->strips.segment;
     const int64_t v_strip = p->points * p->data.point * p->size;
-    const int64_t u_bytes = p->points * p->z.taps * p->channels * p->filters * p->size;
+    const int64_t taps = p->z.taps * p->data.phases;
+    const int64_t u_bytes = p->points * taps * p->channels * p->filters * p->size;
     plan_chunks(p, v_strip, u_bytes);
     fc_tiled_plan(&p->data, p->chunk);
     p->kept = packed || p->chunks > 1;

@@ -12,11 +12,14 @@ static const int64_t STRIP_CELLS = 64, STAGE_BYTES = 48 << 10;
 
 int fc_line_of(const fc_axis *axis, fc_line *line)
 {
-    const int64_t r = axis->taps;
-    if (axis->step != 1 || r < 1 || r >= POINTS || axis->outputs < 1)
+    const int64_t all = axis->taps, r = fc_parts(all, axis->step);
+    if (r < 1 || r >= POINTS || axis->outputs < 1 || (axis->step > 1 && r == 1))
         return 0;
+    const int64_t points = r == 1 ? 1 : r == 2 ? POINTS - 1 : POINTS;
     *line = (fc_line){
-        .taps = r, .tile = r > 1 ? POINTS + 1 - r : 1, .points = r > 1 ? POINTS : 1,
+        .taps = all, .stride = axis->step, .phases = axis->step,
+        .full = all - (r - 1) * axis->step, .length = r,
+        .tile = r > 1 ? points + 1 - r : 1, .points = points,
         .outputs = axis->outputs, .cells = axis->cells, .first = axis->offset, .spread = 1,
         .weight = axis->weight, .weight_step = axis->weight_step,
         .place = axis->place, .place_step = axis->place_step,
@@ -38,11 +41,12 @@ int fc_line_of(const fc_axis *axis, fc_line *line)
 fc_strips fc_strips_of(const fc_line *y, const fc_line *x, int64_t batch)
 {
     const int64_t dense = x->tile * x->spread, runs = fc_parts(x->outputs, dense);
-    const int64_t per = fc_most(1, fc_least(runs, STRIP_CELLS / dense));
+    const int64_t per = fc_most(1, fc_least(runs, STRIP_CELLS / (dense * x->stride)));
     const int64_t segment = fc_parts(runs, fc_parts(runs, per));
     fc_strips s = {.y = *y, .x = *x, .batch = batch, .segment = segment * x->spread,
                    .segments = fc_parts(runs, segment)};
-    s.width = s.segment * x->tile + (x->taps - 1) * x->spread;
+    s.width = s.segment * x->tile + (x->length - 1) * x->spread;
+    s.cells = (s.width - 1) * x->stride + (x->phases - 1) * x->spread + 1;
     s.strips = batch * s.segments * y->tiles;
     return s;
 }
@@ -60,37 +64,51 @@ fc_strip fc_strip_at(const fc_strips *s, int64_t strip)
     return at;
 }
 
-/* Points of one tile along an axis of the array: D looks at all six, S V_m at the outputs. */
+/* What one tile looks at along an axis of the array: D at its inputs, S V_m at the outputs. */
 static int64_t reach(const fc_tiled *t, const fc_line *line)
 {
     return t->kind == FC_WINOGRAD_DATA ? line->points : line->tile;
 }
 
-void fc_tiled_plan(fc_tiled *t, int64_t chunk)
+/* Rows of cells that a row of tiles looks at, in all phases. */
+static int64_t rows_of(const fc_tiled *t)
 {
     const fc_line *y = &t->strips->y;
-    const int64_t rows = (reach(t, y) - 1) * y->spread + 1;
-    const int64_t row_bytes = t->strips->width * t->lanes * t->size;
-    const int64_t fit = (STAGE_BYTES / row_bytes - rows) / (y->tile * y->spread);
+    return (reach(t, y) - 1) * y->spread * t->stride_y + (t->phases_y - 1) * y->spread + 1;
+}
+
+void fc_tiled_plan(fc_tiled *t, int64_t chunk)
+{
+    const fc_line *y = &t->strips->y, *x = &t->strips->x;
+    const int data = t->kind == FC_WINOGRAD_DATA;
+    t->stride_y = data ? y->stride : 1;
+    t->stride_x = data ? x->stride : 1;
+    t->phases_y = data ? y->phases : 1;
+    t->phases_x = data ? x->phases : 1;
+    t->phases = t->phases_y * t->phases_x;
+    t->across = data ? t->strips->cells : t->strips->width;
+    const int64_t tile = y->tile * y->spread * t->stride_y;
+    const int64_t rows = rows_of(t);
+    const int64_t fit = (STAGE_BYTES / (t->across * t->lanes * t->size) - rows) / tile;
     t->stack = fc_least(fc_most(fit, 1) * y->spread, y->tiles);
-    t->stage_rows = (fc_parts(t->stack, y->spread) + 1) * y->tile * y->spread + rows;
+    t->stage_rows = (fc_parts(t->stack, y->spread) + 1) * tile + rows;
     const int64_t line = FC_LINE / t->size;
     t->pitch = fc_round_up(t->wide, line > t->lanes ? line : t->lanes);
     if (t->pitch * t->size % 1024 == 0)
         t->pitch += line;
-    t->strip = t->cells[0] * t->strips->segment * t->pitch;
+    t->strip = t->cells[0] * t->phases * t->strips->segment * t->pitch;
     t->block = chunk * t->strip;
     t->point = fc_odd_lines(fc_parts(t->channels, t->wide) * t->block, t->size);
 }
 
 int64_t fc_tiled_stage_bytes(const fc_tiled *t)
 {
-    return (t->stage_rows * t->strips->width + t->lanes) * t->lanes * t->size;
+    return (t->stage_rows * t->across + t->lanes) * t->lanes * t->size;
 }
 
 int64_t fc_tiled_rows_bytes(const fc_tiled *t)
 {
-    return (t->strips->y.points * t->strips->width + t->lanes) * t->lanes * t->size;
+    return (t->strips->y.points * t->across + t->lanes) * t->lanes * t->size;
 }
 
 /* The cells of rows [top, bottom) and columns [left, right) of a plane, of `rows` channels, to
@@ -125,7 +143,74 @@ static int64_t start_of(const fc_tiled *t, int64_t group, int64_t vector, int64_
                         int64_t strip)
 {
     const fc_strip at = fc_strip_at(t->strips, strip);
-    return plane_of(t, group, vector, depth, at.image) + at.top * t->cells[2] + at.left;
+    return plane_of(t, group, vector, depth, at.image) + at.top * t->stride_y * t->cells[2]
+           + at.left * t->stride_x;
+}
+
+/* What of an array is staged: rows [top, bottom) and columns [left, right) that exist, where the
+ * strips' tiles look at columns from `from` on; before `left` these are `before` of padding. */
+typedef struct { int64_t top, bottom, from, left, right, before; } window;
+
+static window window_of(const fc_tiled *t, const fc_strip *at, int64_t count)
+{
+    const int64_t low = fc_line_start(&t->strips->y, at->row + count - 1);
+    window w = {.top = t->first_y + at->top * t->stride_y, .from = t->first_x + at->left * t->stride_x};
+    w.bottom = t->first_y + low * t->stride_y + rows_of(t);
+    w.left = fc_least(fc_most(w.from, 0), t->cells[2]);
+    w.right = fc_most(fc_least(w.from + t->across, t->cells[2]), w.left);
+    w.before = fc_least(fc_most(w.left - w.from, 0), t->across);
+    return w;
+}
+
+/* V of one strip, whose cells stand from row `below` of the stage on: both axes at once. */
+static void transform_fused(const fc_tiled *t, const window *w, int64_t below, int64_t tiles,
+                            const char *stage, char *v)
+{
+    const fc_line *x = &t->strips->x, *y = &t->strips->y;
+    const int64_t vec_bytes = t->lanes * t->size, across = w->right - w->left;
+    for (int64_t phase = 0; phase < t->phases; phase++) {
+        const int64_t row = below + phase / t->phases_x * y->spread;
+        const int64_t from = w->from + phase % t->phases_x * x->spread;   /* column of cell 0 */
+        const int64_t some = fc_parts(w->left - from, t->stride_x), width = t->strips->width;
+        const int64_t before = fc_least(fc_most(some, 0), width);
+        const int64_t behind = fc_least(fc_parts(w->right - from, t->stride_x), width);
+        t->kernels->winograd_inputs(&(fc_winograd_inputs){
+            .points = (int)x->points, .tiles = tiles, .step = x->tile, .spread = x->spread,
+            .before = before, .behind = behind,
+            .from = stage + (row * across + from + before * t->stride_x - w->left) * vec_bytes,
+            .from_x = t->stride_x * t->lanes, .from_y = y->spread * t->stride_y * across * t->lanes,
+            .to = v + phase * t->strips->segment * t->pitch * t->size, .to_tile = t->slot,
+            .to_point = t->point});
+    }
+}
+
+/* The same one axis after the other, through `rows` at their points. */
+static void transform_in_turn(const fc_tiled *t, const window *w, int64_t below, int64_t tiles,
+                              const char *stage, char *rows, char *v)
+{
+    const fc_line *x = &t->strips->x, *y = &t->strips->y;
+    const int64_t vec_bytes = t->lanes * t->size, across = w->right - w->left;
+    const int64_t plane = t->strips->segment * t->pitch * t->size;
+    /* Do rows at their points lie as V does? */
+    const int one_pass = x->taps == 1 && y->taps > 1 && across == t->across;
+    for (int64_t phase_y = 0; phase_y < t->phases_y; phase_y++, v += t->phases_x * plane) {
+        if (y->taps > 1)
+            t->kernels->winograd(&(fc_winograd){
+                .kind = t->kind, .points = (int)y->points, .length = (int)reach(t, y), .rows = 1, .items = across,
+                .from = stage + (below + phase_y * y->spread) * across * vec_bytes,
+                .from_point = y->spread * t->stride_y * across * t->lanes, .from_item = t->lane,
+                .to = one_pass ? v : rows + w->before * vec_bytes,
+                .to_point = one_pass ? t->point : t->across * t->lanes,
+                .to_item = one_pass ? t->slot : t->lane});
+        for (int64_t phase = 0; phase < t->phases_x && !one_pass; phase++)
+            t->kernels->winograd(&(fc_winograd){
+                .kind = x->taps > 1 ? t->kind : FC_WINOGRAD_COPY, .points = (int)x->points,
+                .length = (int)reach(t, x), .rows = y->points, .items = tiles,
+                .from = rows + phase * x->spread * vec_bytes, .from_row = t->across * t->lanes,
+                .from_point = x->spread * t->stride_x * t->lanes, .from_item = t->column,
+                .to = v + phase * plane, .to_row = x->points * t->point, .to_point = t->point,
+                .to_item = t->slot});
+    }
 }
 
 /* V of `count` strips one below the other, for one vector of channels in one plane; the next
@@ -135,63 +220,32 @@ static void transform(const fc_tiled *t, int64_t group, int64_t vector, int64_t 
                       char *v)
 {
     const fc_line *x = &t->strips->x, *y = &t->strips->y;
-    const int64_t vec_bytes = t->lanes * t->size, across = t->strips->width;
+    const int64_t vec_bytes = t->lanes * t->size;
     const fc_strip at = fc_strip_at(t->strips, strip);
-    const int64_t low = fc_line_start(y, at.row + count - 1);
-    const int64_t top = t->first_y + at.top;
-    const int64_t bottom = t->first_y + low + (reach(t, y) - 1) * y->spread + 1;
-    const int64_t from = t->first_x + at.left;
-    const int64_t left = fc_least(fc_most(from, 0), t->cells[2]);
-    const int64_t right = fc_most(fc_least(from + across, t->cells[2]), left);
+    const window w = window_of(t, &at, count);
+    const int64_t before = w.before, behind = before + w.right - w.left;
     const char *plane = t->array + plane_of(t, group, vector, depth, at.image) * t->size;
     const int64_t channels = fc_least(t->lanes, t->channels - vector * t->lanes);
-    if (y->taps > 1)
-        stage_cells(t, plane, channels, top, bottom, left, right, ahead, stage);
-    const int64_t before = fc_least(fc_most(left - from, 0), across);
-    const int64_t behind = fc_most(fc_least(right - from, across), before);
     const int64_t tiles = t->whole ? t->strips->segment : at.tiles;
-    const int fused = t->kind == FC_WINOGRAD_DATA && x->taps > 1 && y->taps > 1;
-    for (int64_t i = 0; i < count && fused; i++) {
-        const int64_t below = t->first_y + fc_line_start(y, at.row + i) - top;
-        t->kernels->winograd_inputs(&(fc_winograd_inputs){
-            .tiles = tiles, .step = x->tile, .spread = x->spread,
-            .before = before, .behind = behind,
-            .from = stage + below * (right - left) * vec_bytes,
-            .from_y = y->spread * (right - left) * t->lanes,
-            .to = v + i * t->strip * t->size, .to_tile = t->slot, .to_point = t->point});
+    const int fused = t->kind == FC_WINOGRAD_DATA && x->points == y->points && x->taps > 1;
+    if (y->taps > 1)
+        stage_cells(t, plane, channels, w.top, w.bottom, w.left, w.right, ahead, stage);
+    for (int64_t i = 0; i < y->points && !fused; i++) {
+        memset(rows + i * t->across * vec_bytes, 0, (size_t)(before * vec_bytes));
+        memset(rows + (i * t->across + behind) * vec_bytes, 0,
+               (size_t)((t->across - behind) * vec_bytes));
     }
-    if (fused)
-        return;
-    for (int64_t i = 0; i < y->points; i++) {
-        memset(rows + i * across * vec_bytes, 0, (size_t)(before * vec_bytes));
-        memset(rows + (i * across + behind) * vec_bytes, 0,
-               (size_t)((across - behind) * vec_bytes));
-    }
-    /* Do rows at their points lie as V does? */
-    const int one_pass = x->taps == 1 && y->taps > 1 && behind - before == across;
-    for (int64_t i = 0; i < count; i++) {
-        const int64_t below = t->first_y + fc_line_start(y, at.row + i) - top;
-        char *strip_v = v + i * t->strip * t->size;
+    for (int64_t i = 0; i < count; i++, v += t->strip * t->size) {
+        const int64_t top = fc_line_start(y, at.row + i) * t->stride_y + t->first_y;
         if (y->taps == 1) {   /* the row itself, and zeros behind it again */
-            stage_cells(t, plane, channels, top + below, top + below + 1, left, right,
-                        ahead, rows + before * vec_bytes);
-            memset(rows + behind * vec_bytes, 0, (size_t)((across - behind) * vec_bytes));
-        } else t->kernels->winograd(&(fc_winograd){
-            .kind = t->kind, .length = (int)reach(t, y), .rows = 1, .items = right - left,
-            .from = stage + below * (right - left) * vec_bytes,
-            .from_point = y->spread * (right - left) * t->lanes, .from_item = t->lane,
-            .to = one_pass ? strip_v : rows + before * vec_bytes,
-            .to_point = one_pass ? t->point : across * t->lanes,
-            .to_item = one_pass ? t->slot : t->lane});
-        if (one_pass)
-            continue;
-        t->kernels->winograd(&(fc_winograd){
-            .kind = x->taps > 1 ? t->kind : FC_WINOGRAD_COPY, .length = (int)reach(t, x),
-            .rows = y->points, .items = tiles,
-            .from = rows, .from_row = across * t->lanes, .from_point = x->spread * t->lanes,
-            .from_item = t->column,
-            .to = strip_v, .to_row = x->points * t->point, .to_point = t->point,
-            .to_item = t->slot});
+            stage_cells(t, plane, channels, top, top + 1, w.left, w.right, ahead,
+                        rows + before * vec_bytes);
+            memset(rows + behind * vec_bytes, 0, (size_t)((t->across - behind) * vec_bytes));
+        }
+        if (fused)
+            transform_fused(t, &w, top - w.top, tiles, stage, v);
+        else
+            transform_in_turn(t, &w, top - w.top, tiles, stage, rows, v);
     }
 }
 
@@ -213,7 +267,7 @@ void fc_tiled_fill(const fc_tiled *t, int64_t group, int64_t first, int64_t coun
                                       first + unit % count);
         transform(t, group, vector, depth, strip, run, next - at, stage, rows,
                   v + (channel / t->wide * t->block + (strip - first) * t->strip
-                       + depth * t->strips->segment * t->pitch + channel % t->wide) * t->size);
+                       + depth * t->phases * t->strips->segment * t->pitch + channel % t->wide) * t->size);
         at = next;
     }
 }

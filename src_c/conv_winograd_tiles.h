@@ -8,17 +8,23 @@
 
 enum { FC_LINE = 64 };   /* bytes: scratch is cut, and rows of it aligned, to cache lines */
 
-/* One axis as its tiles see it: tap i of output j meets cell j + first + i * spread, spread > 0.
- * Tile t holds the outputs start(t) + i * spread, i < tile, so that it is dense in its phase of
- * the dilation; `spread` tiles in a row cover a dense run of outputs. Axes with one tap are not
- * transformed: tiles of one output and one point. */
+/* One axis as its tiles see it: tap i of output j meets cell j * stride + first + i * spread,
+ * spread > 0. Tile t holds the outputs start(t) + i * spread, i < tile, so that it is dense in its
+ * phase of the dilation; `spread` tiles in a row cover a dense run of outputs. Axes with one tap are
+ * not transformed: tiles of one output and one point.
+ *
+ * Taps p, p + stride, .. meet every stride-th cell alone: the sum is one of `phases` sums of stride
+ * 1, over other cells each, and they are added before the one transform back. The first `full` of
+ * them have `length` taps, the others one less, and so nothing to add at infinity: with stride 2
+ * and three taps 5 + 4 products make four outputs. */
 typedef struct {
     int64_t taps, tile, points;
+    int64_t stride, phases, full, length;
     int64_t outputs, cells, first, spread, tiles;
     int64_t weight, weight_step, place, place_step;   /* as in fc_axis */
 } fc_line;
 
-/* 0 where the axis does not fit: a step other than 1, or taps that the points do not serve. */
+/* 0 where the axis does not fit: taps that the points do not serve, or phases of one tap each. */
 int fc_line_of(const fc_axis *axis, fc_line *line);
 
 static inline int64_t fc_line_start(const fc_line *line, int64_t tile)
@@ -26,11 +32,23 @@ static inline int64_t fc_line_start(const fc_line *line, int64_t tile)
     return tile / line->spread * line->tile * line->spread + tile % line->spread;
 }
 
+/* How many phases have something to add at a point, and how many products that makes a tile. */
+static inline int64_t fc_line_live(const fc_line *line, int64_t point)
+{
+    return line->points > 1 && point == line->points - 1 ? line->full : line->phases;
+}
+
+static inline int64_t fc_line_products(const fc_line *line)
+{
+    return (line->points - 1) * line->phases + line->full;
+}
+
 /* Strips: runs of `segment` tiles along x, one strip below the other, image after image. */
 typedef struct {
     fc_line y, x;
     int64_t batch, segment, segments, strips;
-    int64_t width;   /* cells of a row that the tiles of a strip look at, D's and outputs' alike */
+    int64_t width;   /* of a row, what the tiles of a strip look at: cells of one phase, or outputs */
+    int64_t cells;   /* the same of all phases */
 } fc_strips;
 
 fc_strips fc_strips_of(const fc_line *y, const fc_line *x, int64_t batch);
@@ -45,7 +63,8 @@ typedef struct {
 
 fc_strip fc_strip_at(const fc_strips *strips, int64_t strip);
 
-/* An array to be transformed. V lies [point][block of channels][strip][plane][tile][channel]. */
+/* An array to be transformed. V lies [point][block of channels][strip][plane][phase][tile][channel];
+ * outputs have one phase. */
 typedef struct {
     const fc_kernels *kernels;
     int64_t size, lanes;                  /* of an element, of a vector */
@@ -56,13 +75,15 @@ typedef struct {
     int64_t wide;                         /* channels of a block: whole cache lines, or all */
     int64_t cells[3], plane;              /* of a channel; their product */
     int64_t first_y, first_x;             /* cell of output 0, tap 0 */
+    int64_t stride_y, stride_x, phases_y, phases_x;   /* the lines', or 1 for outputs */
+    int64_t phases, across;               /* of both axes; cells of a row */
     int64_t stack, stage_rows;            /* strips transformed together, and their rows */
     int64_t pitch, strip, block, point;   /* of a tile, a strip, a block and a point in V */
     const char *array, *end;
-    const int64_t *lane, *column, *slot;  /* of item i: i * lanes; its column * lanes; i * pitch */
+    const int64_t *lane, *column, *slot;  /* of item i: i * lanes; its first cell * lanes; i * pitch */
 } fc_tiled;
 
-/* Fill in stack, pitch, strip, block and point, for V of `chunk` strips. */
+/* Fill in what stands from stride_y to point, for V of `chunk` strips. */
 void fc_tiled_plan(fc_tiled *tiled, int64_t chunk);
 
 /* Scratch for one transform: stage, then one row of tiles at its points. */

@@ -40,7 +40,7 @@ typedef struct {
     int64_t taps, row;                     /* of the kernel; of its last axis */
     fc_strips strips;
     fc_tiled x, y;                         /* X and Y */
-    int64_t points, chunk, chunks;         /* of a tile; strips of the largest chunk */
+    int64_t phases, points, chunk, chunks; /* of the stride; of a tile; strips of the largest chunk */
     int64_t parts;                         /* of as many chunks each */
     int alone;                             /* has each member parts of its own? */
     int64_t wide, high, across, down;      /* blocks: filters, channels of one; how many of them */
@@ -61,7 +61,7 @@ static int64_t parts_of(const plan *p, int64_t m)
 
 static void plan_blocks(plan *p, int team)
 {
-    const int64_t line = FC_LINE / p->size, m_row = p->points * p->z.taps * p->size;
+    const int64_t line = FC_LINE / p->size, m_row = p->points * p->z.taps * p->phases * p->size;
     const int64_t m = m_row * p->channels * p->filters;
     p->wide = fc_least(4 * line, fc_round_up(p->filters, line));
     p->across = fc_parts(p->filters, p->wide);
@@ -70,7 +70,7 @@ static void plan_blocks(plan *p, int team)
     p->down = fc_parts(p->channels, p->high);
     p->m_point = fc_odd_lines(p->high * p->wide, p->size);
     p->m_tap = p->points * p->m_point;
-    p->m_block = p->z.taps * p->m_tap;
+    p->m_block = p->z.taps * p->phases * p->m_tap;
 
     p->x.wide = p->high;   /* what one product reads lies in a row */
     p->y.wide = p->wide;
@@ -99,7 +99,7 @@ static int plan_gradient(plan *p, const fc_conv *conv, int threads, int *team)
         .size = conv->dtype == FC_F32 ? 4 : 8, .groups = conv->groups,
         .channels = conv->in_channels / conv->groups, .filters = conv->out_channels / conv->groups,
         .z = z, .taps = fc_volume(conv->kernel), .row = conv->kernel[2],
-        .points = y.points * x.points, .strips = fc_strips_of(&y, &x, conv->batch),
+        .phases = y.phases * x.phases, .points = y.points * x.points, .strips = fc_strips_of(&y, &x, conv->batch),
     };
     p->x = (fc_tiled){
         .kernels = p->kernels, .size = p->size, .lanes = p->lanes, .strips = &p->strips,
@@ -115,7 +115,8 @@ static int plan_gradient(plan *p, const fc_conv *conv, int threads, int *team)
     p->x.image = p->groups * p->x.group;
     p->y.group = p->filters * p->y.plane;
     p->y.image = p->groups * p->y.group;
-    const double products = 2.0 * (double)(p->groups * p->points * p->z.taps * p->z.outputs)
+    const double products = 2.0 * (double)(p->groups * p->z.taps * p->z.outputs)
+                            * (double)(fc_line_products(&y) * fc_line_products(&x))
                             * (double)(p->strips.strips * p->strips.segment)
                             * (double)(p->channels * p->filters);
     *team = fc_team_size(fc_useful_threads(threads, products));
@@ -129,7 +130,7 @@ typedef struct {
     char *dw;
     char *vx, *vy;                         /* the team's X and Y */
     char *m;                               /* M of all parts and blocks; NULL where one chunk does */
-    int64_t *lane, *column, *x_slot, *y_slot, *channel;
+    int64_t *lane, *cell, *column, *x_slot, *y_slot, *channel;
     char *member;
     size_t member_bytes;
     int odd;                               /* was something not finite? */
@@ -137,14 +138,22 @@ typedef struct {
 } call;
 
 typedef struct {
-    char *stage, *rows, *m, *half, *taps;
+    char *stage, *rows, *m, *half, *phase, *taps;
     char *vx, *vy;                         /* its own, or the team's */
     int64_t *a_tap, *b_tap;
 } scratch;
 
-/* M of one block and tap of z (+)= X^T Y, over the strips of a chunk. */
+static int is_live(const plan *p, int64_t point, int64_t phase)
+{
+    const fc_line *y = &p->strips.y, *x = &p->strips.x;
+    return phase / x->phases < fc_line_live(y, point / x->points)
+        && phase % x->phases < fc_line_live(x, point % x->points);
+}
+
+/* M of one block, tap of z and phase (+)= X^T Y, over the strips of a chunk. */
 static void multiply(const call *c, const scratch *s, int64_t channel, int64_t channels,
-                     int64_t filter, int64_t tap, int64_t strips, int accumulate, char *m)
+                     int64_t filter, int64_t tap, int64_t phase, int64_t strips,
+                     int accumulate, char *m)
 {
     const plan *p = c->p;
     int64_t taps = 0, k = p->strips.segment;
@@ -153,58 +162,88 @@ static void multiply(const call *c, const scratch *s, int64_t channel, int64_t c
             const int64_t cell = o * p->z.step + p->z.offset + tap * p->z.tap_step;
             if (cell < 0 || cell >= p->z.cells)
                 continue;
-            s->a_tap[taps] = strip * p->x.strip + cell * p->strips.segment * p->x.pitch;
+            s->a_tap[taps] = strip * p->x.strip
+                             + (cell * p->phases + phase) * p->strips.segment * p->x.pitch;
             s->b_tap[taps++] = strip * p->y.strip + o * p->strips.segment * p->y.pitch;
         }
-    if (taps == strips && p->z.cells == 1 && p->z.outputs == 1) {   /* then tiles lie in a row */
+    if (taps == strips && p->z.cells == 1 && p->z.outputs == 1 && p->phases == 1) {   /* then tiles lie in a row */
         k *= strips;
         taps = 1;
     }
-    for (int64_t i = 0; i < p->points; i++)
-        p->kernels->gemm(&(fc_gemm){
-            .m = channels, .n = fc_least(p->wide, fc_round_up(p->filters - filter, p->lanes)),
-            .taps = taps, .k = k,
-            .a = s->vx + (i * p->x.point + channel / p->high * p->x.block) * p->size,
-            .a_row = c->channel, .a_tap = s->a_tap, .a_step = p->x.pitch,
-            .b = s->vy + (i * p->y.point + filter / p->wide * p->y.block) * p->size,
-            .b_tap = s->b_tap, .b_step = p->y.pitch,
-            .c = m + i * p->m_point * p->size, .c_row = p->wide, .accumulate = accumulate});
+    for (int64_t i = 0; i < p->points; i++) {
+        char *to = m + i * p->m_point * p->size;
+        if (is_live(p, i, phase))
+            p->kernels->gemm(&(fc_gemm){
+                .m = channels, .n = fc_least(p->wide, fc_round_up(p->filters - filter, p->lanes)),
+                .taps = taps, .k = k,
+                .a = s->vx + (i * p->x.point + channel / p->high * p->x.block) * p->size,
+                .a_row = c->channel, .a_tap = s->a_tap, .a_step = p->x.pitch,
+                .b = s->vy + (i * p->y.point + filter / p->wide * p->y.block) * p->size,
+                .b_tap = s->b_tap, .b_step = p->y.pitch,
+                .c = to, .c_row = p->wide, .accumulate = accumulate});
+        else if (!accumulate)
+            memset(to, 0, (size_t)(p->m_point * p->size));
+    }
 }
 
-/* From M to taps [channel][tap] of one vector of filters. Returns whether M was finite. */
-static int to_taps(const call *c, const scratch *s, int64_t tap, int64_t channels, const char *m)
+/* To `to` [channel][taps of a phase at its longest], from M. Returns whether M was finite. */
+static int to_phase(const call *c, const scratch *s, int64_t channels, const char *m, char *to,
+                    int64_t to_channel, int64_t to_row)
 {
     const plan *p = c->p;
     const fc_line *y = &p->strips.y, *x = &p->strips.x;
     const int64_t lanes = p->lanes;
-    char *taps = s->taps + tap * y->taps * x->taps * lanes * p->size;
-    if (y->taps == x->taps && y->taps > 1) {   /* in one pass */
+    if (y->length == x->length && y->taps > 1) {   /* in one pass */
         int finite = 1;
         for (int64_t i = 0; i < channels; i++)
             finite &= p->kernels->winograd_outputs(&(fc_winograd_outputs){
-                .length = (int)x->taps, .live = lanes, .tiles = 1, .spread = 1, .width = x->taps,
+                .points = (int)x->points, .length = (int)x->length, .live = lanes, .tiles = 1, .spread = 1, .width = x->length,
                 .from = m + i * p->wide * p->size, .from_point = p->m_point,
-                .to = taps + i * p->taps * lanes * p->size, .to_y = p->row * lanes});
+                .to = to + i * to_channel * p->size, .to_y = to_row});
         return finite;
     }
     int64_t point[POINTS], line[POINTS], vector[POINTS];
     for (int64_t i = 0; i < POINTS; i++) {
         point[i] = i * x->points * p->m_point;
-        line[i] = i * x->taps * lanes;
+        line[i] = i * x->length * lanes;
         vector[i] = i * lanes;
     }
     p->kernels->winograd(&(fc_winograd){
-        .kind = x->taps > 1 ? FC_WINOGRAD_OUTPUT : FC_WINOGRAD_COPY, .length = (int)x->taps,
-        .rows = channels, .items = y->points,
+        .kind = x->taps > 1 ? FC_WINOGRAD_OUTPUT : FC_WINOGRAD_COPY, .points = (int)x->points,
+        .length = (int)x->length, .rows = channels, .items = y->points,
         .from = m, .from_row = p->wide, .from_point = p->m_point, .from_item = point,
-        .to = s->half, .to_row = y->points * x->taps * lanes, .to_point = lanes,
+        .to = s->half, .to_row = y->points * x->length * lanes, .to_point = lanes,
         .to_item = line});
     return p->kernels->winograd(&(fc_winograd){
-        .kind = y->taps > 1 ? FC_WINOGRAD_OUTPUT : FC_WINOGRAD_COPY, .length = (int)y->taps,
-        .live = lanes, .rows = channels, .items = x->taps,
-        .from = s->half, .from_row = y->points * x->taps * lanes, .from_point = x->taps * lanes,
-        .from_item = vector,
-        .to = taps, .to_row = p->taps * lanes, .to_point = p->row * lanes, .to_item = vector});
+        .kind = y->taps > 1 ? FC_WINOGRAD_OUTPUT : FC_WINOGRAD_COPY, .points = (int)y->points,
+        .length = (int)y->length, .live = lanes, .rows = channels, .items = x->length,
+        .from = s->half, .from_row = y->points * x->length * lanes,
+        .from_point = x->length * lanes, .from_item = vector,
+        .to = to, .to_row = to_channel, .to_point = to_row, .to_item = vector});
+}
+
+/* From M to taps [channel][tap] of one vector of filters, those of one phase. Returns whether M was
+ * finite. */
+static int to_taps(const call *c, const scratch *s, int64_t tap, int64_t phase, int64_t channels,
+                   const char *m)
+{
+    const plan *p = c->p;
+    const fc_line *y = &p->strips.y, *x = &p->strips.x;
+    const int64_t lanes = p->lanes, of_phase = y->length * x->length * lanes;
+    char *taps = s->taps + tap * y->taps * x->taps * lanes * p->size;
+    if (p->phases == 1)
+        return to_phase(c, s, channels, m, taps, p->taps * lanes, p->row * lanes);
+    const int finite = to_phase(c, s, channels, m, s->phase, of_phase, x->length * lanes);
+    int64_t from[POINTS * POINTS], to[POINTS * POINTS], items = 0;
+    for (int64_t i = phase / x->phases; i < y->taps; i += y->stride)
+        for (int64_t j = phase % x->phases; j < x->taps; j += x->stride) {
+            from[items] = (i / y->stride * x->length + j / x->stride) * lanes;
+            to[items++] = (i * p->row + j) * lanes;
+        }
+    p->kernels->winograd(&(fc_winograd){
+        .kind = FC_WINOGRAD_COPY, .rows = channels, .items = items, .from = s->phase,
+        .from_row = of_phase, .from_item = from, .to = taps, .to_row = p->taps * lanes, .to_item = to});
+    return finite;
 }
 
 /* The finished M of one block to dw. Returns whether it was finite. */
@@ -217,8 +256,8 @@ static int finish(const call *c, const scratch *s, int64_t group, int64_t channe
     for (int64_t f = filter; f < last; f += p->lanes)
         for (int64_t i = 0; i < channels; i += CHANNELS_AT_ONCE) {
             const int64_t some = fc_least(CHANNELS_AT_ONCE, channels - i);
-            for (int64_t t = 0; t < p->z.taps; t++)
-                finite &= to_taps(c, s, t, some,
+            for (int64_t t = 0; t < p->z.taps * p->phases; t++)
+                finite &= to_taps(c, s, t / p->phases, t % p->phases, some,
                                   m + (t * p->m_tap + i * p->wide + f - filter) * p->size);
             const int64_t at = ((group * p->filters + f) * p->channels + channel + i) * p->taps;
             p->kernels->from_lanes(s->taps, some * p->taps, c->dw + at * p->size,
@@ -244,9 +283,9 @@ static void drain(call *c, const scratch *s, int64_t group, int64_t chunk, int64
         const int64_t filter = unit / p->down * p->wide, channel = unit % p->down * p->high;
         const int64_t channels = fc_least(p->high, p->channels - channel);
         char *m = part ? part + unit * p->m_block * p->size : s->m;
-        for (int64_t tap = 0; tap < p->z.taps; tap++)
-            multiply(c, s, channel, channels, filter, tap, strips, chunk % each > 0,
-                     m + tap * p->m_tap * p->size);
+        for (int64_t i = 0; i < p->z.taps * p->phases; i++)
+            multiply(c, s, channel, channels, filter, i / p->phases, i % p->phases, strips,
+                     chunk % each > 0, m + i * p->m_tap * p->size);
         if (p->parts == 1 && chunk == p->chunks - 1
             && !finish(c, s, group, channel, channels, filter, m))
             __atomic_store_n(&c->odd, 1, __ATOMIC_RELAXED);
@@ -276,7 +315,7 @@ static size_t carve_member(const plan *p, char *base, scratch *s)
 {
     size_t used = 0;
     const int64_t word = sizeof(int64_t), vector = p->lanes * p->size;
-    const int64_t half = CHANNELS_AT_ONCE * p->strips.y.points * p->strips.x.taps;
+    const int64_t half = CHANNELS_AT_ONCE * p->strips.y.points * p->strips.x.length;
     s->stage = fc_carve(base, &used, fc_most(fc_tiled_stage_bytes(&p->x),
                                              fc_tiled_stage_bytes(&p->y)));
     s->rows = fc_carve(base, &used, fc_tiled_rows_bytes(&p->x));
@@ -284,6 +323,7 @@ static size_t carve_member(const plan *p, char *base, scratch *s)
     s->vx = fc_carve(base, &used, p->alone ? x_bytes(p) : 0);
     s->vy = fc_carve(base, &used, p->alone ? y_bytes(p) : 0);
     s->half = fc_carve(base, &used, half * vector);
+    s->phase = fc_carve(base, &used, CHANNELS_AT_ONCE * p->strips.y.length * p->strips.x.length * vector);
     s->taps = fc_carve(base, &used, (CHANNELS_AT_ONCE * p->taps + p->lanes) * vector);
     s->a_tap = fc_carve(base, &used, p->chunk * p->z.outputs * word);
     s->b_tap = fc_carve(base, &used, p->chunk * p->z.outputs * word);
@@ -295,7 +335,8 @@ static size_t carve_call(call *c, char *base)
     const plan *p = c->p;
     size_t used = 0;
     const int64_t word = sizeof(int64_t);
-    c->lane = fc_carve(base, &used, p->strips.width * word);
+    c->lane = fc_carve(base, &used, p->strips.cells * word);
+    c->cell = fc_carve(base, &used, p->strips.segment * word);
     c->column = fc_carve(base, &used, p->strips.segment * word);
     c->x_slot = fc_carve(base, &used, p->strips.segment * word);
     c->y_slot = fc_carve(base, &used, p->strips.segment * word);
@@ -311,10 +352,11 @@ static size_t carve_call(call *c, char *base)
 static void fill_tables(call *c, const fc_conv *conv, const void *dy, const void *x)
 {
     const plan *p = c->p;
-    for (int64_t i = 0; i < p->strips.width; i++)
+    for (int64_t i = 0; i < p->strips.cells; i++)
         c->lane[i] = i * p->lanes;
     for (int64_t i = 0; i < p->strips.segment; i++) {
         c->column[i] = fc_line_start(&p->strips.x, i) * p->lanes;
+        c->cell[i] = c->column[i] * p->strips.x.stride;
         c->x_slot[i] = i * p->x.pitch;
         c->y_slot[i] = i * p->y.pitch;
     }
@@ -323,7 +365,8 @@ static void fill_tables(call *c, const fc_conv *conv, const void *dy, const void
     c->x = p->x;
     c->y = p->y;
     c->x.lane = c->y.lane = c->lane;
-    c->x.column = c->y.column = c->column;
+    c->x.column = c->cell;
+    c->y.column = c->column;
     c->x.slot = c->x_slot;
     c->y.slot = c->y_slot;
     c->x.array = x;

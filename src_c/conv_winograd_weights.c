@@ -14,17 +14,23 @@ enum {
  * transformed as it is needed, a slice of a block is to stay in L2: U_BYTES. */
 static const int64_t LINES = 4, U_BYTES = 600 << 10;
 
+/* Terms of a sum for each channel: taps in depth, and phases of the stride. */
+static int64_t taps_of(const fc_winograd_weights *w)
+{
+    return w->z.taps * w->y.phases * w->x.phases;
+}
+
 void fc_winograd_weights_slices(fc_winograd_weights *w)
 {
     /* Taps in depth lengthen the chain: 64 channels and three taps in one were off by 4.4e-6. */
-    const int64_t parts = fc_least(fc_parts(w->channels * w->z.taps, TERMS), w->channels);
+    const int64_t parts = fc_least(fc_parts(w->channels * taps_of(w), TERMS), w->channels);
     w->slice = fc_round_up(fc_parts(w->channels, parts), CHANNELS);
     w->slices = fc_parts(w->channels, w->slice);
 }
 
 void fc_winograd_weights_blocks(fc_winograd_weights *w, int kept)
 {
-    const int64_t line = FC_LINE / w->size, rows = w->z.taps * fc_least(w->channels, w->slice);
+    const int64_t line = FC_LINE / w->size, rows = taps_of(w) * fc_least(w->channels, w->slice);
     /* In whole cache lines, whatever the lanes: kept weights serve every instruction set. */
     const int64_t filters = fc_round_up(w->filters, line);
     int64_t lines = kept ? LINES : fc_least(U_BYTES / (w->points * rows * FC_LINE), LINES);
@@ -44,43 +50,45 @@ static int64_t tap_bytes(const fc_winograd_weights *w)
 
 int64_t fc_winograd_weights_scratch(const fc_winograd_weights *w)
 {
-    const int64_t half = CHANNELS_AT_ONCE * w->y.points * w->x.taps;
+    const int64_t half = CHANNELS_AT_ONCE * w->y.points * w->x.length;
     return tap_bytes(w) + half * w->lanes * w->size;
 }
 
-/* From taps [channel][tap] of one vector of filters to its lanes of U. */
-static void transform(const fc_winograd_weights *w, const char *taps, char *half, int64_t channels,
-                      char *u)
+/* From taps [channel][tap] of one vector of filters to its lanes of U, those of one phase. */
+static void transform(const fc_winograd_weights *w, const char *taps, int64_t phase, char *half,
+                      int64_t channels, char *u)
 {
     const fc_line *y = &w->y, *x = &w->x;
-    const int64_t lanes = w->lanes, row = w->kernel[2];
-    const char *first = taps + (y->weight * row + x->weight) * lanes * w->size;
-    if (y->taps == x->taps && y->taps > 1) {   /* half the time of two passes */
+    const int64_t phase_y = phase / x->phases, phase_x = phase % x->phases;
+    const int64_t high = y->length - (phase_y >= y->full), wide = x->length - (phase_x >= x->full);
+    const int64_t lanes = w->lanes, row = w->kernel[2] * lanes;
+    const int64_t step_y = y->stride * y->weight_step * row, step_x = x->stride * x->weight_step * lanes;
+    const char *first = taps + ((y->weight + phase_y * y->weight_step) * row
+                                + (x->weight + phase_x * x->weight_step) * lanes) * w->size;
+    if (y->length == x->length && y->taps > 1) {   /* half the time of two passes */
         w->kernels->winograd_square(&(fc_winograd_square){
-            .length = (int)y->taps, .rows = channels, .from = first,
-            .from_row = w->taps * lanes, .from_y = y->weight_step * row * lanes,
-            .from_x = x->weight_step * lanes,
+            .length = (int)y->length, .high = high, .wide = wide, .rows = channels, .from = first,
+            .from_row = w->taps * lanes, .from_y = step_y, .from_x = step_x,
             .to = u, .to_row = w->block, .to_point = w->to_point});
         return;
     }
     int64_t tap[POINTS], vector[POINTS], line[POINTS], point[POINTS];
     for (int64_t i = 0; i < POINTS; i++) {
-        tap[i] = i * x->weight_step * lanes;
+        tap[i] = i * step_x;
         vector[i] = i * lanes;
-        line[i] = i * x->taps * lanes;
+        line[i] = i * wide * lanes;
         point[i] = i * x->points * w->to_point;
     }
     w->kernels->winograd(&(fc_winograd){
-        .kind = y->taps > 1 ? FC_WINOGRAD_FILTER : FC_WINOGRAD_COPY, .length = (int)y->taps,
-        .rows = channels, .items = x->taps,
-        .from = first,
-        .from_row = w->taps * lanes, .from_point = y->weight_step * row * lanes, .from_item = tap,
-        .to = half, .to_row = y->points * x->taps * lanes, .to_point = x->taps * lanes,
+        .kind = y->taps > 1 ? FC_WINOGRAD_FILTER : FC_WINOGRAD_COPY, .points = (int)y->points,
+        .length = (int)high, .rows = channels, .items = wide,
+        .from = first, .from_row = w->taps * lanes, .from_point = step_y, .from_item = tap,
+        .to = half, .to_row = y->points * wide * lanes, .to_point = wide * lanes,
         .to_item = vector});
     w->kernels->winograd(&(fc_winograd){
-        .kind = x->taps > 1 ? FC_WINOGRAD_FILTER : FC_WINOGRAD_COPY, .length = (int)x->taps,
-        .rows = channels, .items = y->points,
-        .from = half, .from_row = y->points * x->taps * lanes, .from_point = lanes,
+        .kind = x->taps > 1 ? FC_WINOGRAD_FILTER : FC_WINOGRAD_COPY, .points = (int)x->points,
+        .length = (int)wide, .rows = channels, .items = y->points,
+        .from = half, .from_row = y->points * wide * lanes, .from_point = lanes,
         .from_item = line,
         .to = u, .to_row = w->block, .to_point = w->to_point, .to_item = point});
 }
@@ -92,13 +100,14 @@ static void transform_some(const fc_winograd_weights *w, const char *from, int64
 {
     const int64_t vector = w->lanes * w->size, ahead = CHANNELS_AHEAD * w->from_channel;
     const int64_t together = w->from_channel == w->taps ? channels : 1;   /* lie in one row */
+    const int64_t phases = w->y.phases * w->x.phases;
     for (int64_t c = 0; c < channels; c += together)
         w->kernels->to_lanes(from + c * w->from_channel * w->size, w->from_filter, filters, end,
                              together * w->taps, ahead, scratch + c * w->taps * vector);
     for (int64_t t = 0; t < w->z.taps; t++) {
         const int64_t tap = (w->z.weight + t * w->z.weight_step) * w->kernel[1] * w->kernel[2];
-        transform(w, scratch + tap * vector, scratch + tap_bytes(w), channels,
-                  to + t * tap_rows * w->block * w->size);
+        for (int64_t phase = 0; phase < phases; phase++, to += tap_rows * w->block * w->size)
+            transform(w, scratch + tap * vector, phase, scratch + tap_bytes(w), channels, to);
     }
 }
 

@@ -274,14 +274,15 @@ typedef struct {
  * from + row * from_row + from_item[item] on, and writes its results likewise. */
 enum {
     FC_WINOGRAD_COPY,     /* 1 to 1: an axis that is not transformed */
-    FC_WINOGRAD_DATA,     /* 6 to 6: the inputs of a tile */
-    FC_WINOGRAD_FILTER,   /* length to 6: what they are multiplied with */
-    FC_WINOGRAD_OUTPUT,   /* 6 to length, plus bias: the sums of the products */
-    FC_WINOGRAD_POINTS = 6,
+    FC_WINOGRAD_DATA,     /* points to points: the inputs of a tile */
+    FC_WINOGRAD_FILTER,   /* length to points: what they are multiplied with */
+    FC_WINOGRAD_OUTPUT,   /* points to length, plus bias: the sums of the products */
+    FC_WINOGRAD_POINTS = 6,   /* at most: for 3 to 5 taps; 5 for 2 taps */
 };
 
 typedef struct {
-    int kind, length;     /* 2 <= length <= 5 for FILTER and OUTPUT; 1 for COPY; 6 for DATA */
+    int kind, points, length;   /* of FILTER and OUTPUT 2 <= length <= 5 with six points, 1, 2 or 4
+                                 * with five; of DATA as many as there are points; of COPY 1 */
     int64_t live;         /* lanes that decide, for COPY and OUTPUT, whether all was finite */
     int64_t rows, items;
     const void *from;
@@ -293,12 +294,15 @@ typedef struct {
     const void *bias;     /* one vector, added to every result of COPY and OUTPUT, or NULL */
 } fc_winograd;
 
-/* FILTER along both axes in one pass, for `rows` filters of length x length vectors:
+/* FILTER along both axes in one pass, for `rows` filters of length x length vectors, of which those
+ * with y >= high or x >= wide are zero:
  *
- *     from[row * from_row + y * from_y + x * from_x] to to[row * to_row + (6 i + k) * to_point]
- */
+ *     from[row * from_row + y * from_y + x * from_x] to to[row * to_row + (points i + k) * to_point]
+ *
+ * Here the length decides: two taps have five points, more have six. */
 typedef struct {
     int length;           /* 2 <= length <= 5 */
+    int64_t high, wide;   /* length, or one less */
     int64_t rows;
     const void *from;
     int64_t from_row, from_y, from_x;
@@ -307,27 +311,28 @@ typedef struct {
 } fc_winograd_square;
 
 /* DATA along both axes in one pass, for a row of `tiles` tiles. Tile t = spread * i + phase looks at
- * the columns start + k * spread, k < 6, start = spread * step * i + phase, of the six lines
+ * the columns start + k * spread, k < points, start = spread * step * i + phase, of as many lines
  *
- *     from[y * from_y + (column - before) * lanes]     before <= column < behind, else 0
+ *     from[y * from_y + (column - before) * from_x]     before <= column < behind, else 0
  *
- * and its points go to to[to_tile[t] + (6 y + k) * to_point]. */
+ * and its points go to to[to_tile[t] + (points y + k) * to_point]. */
 typedef struct {
-    int64_t tiles, step, spread;   /* 2 <= step <= 5 */
+    int points;
+    int64_t tiles, step, spread;   /* 2 <= step <= 4 */
     int64_t before, behind;
     const void *from;
-    int64_t from_y;
+    int64_t from_y, from_x;
     void *to;
     const int64_t *to_tile;        /* (tiles) */
     int64_t to_point;
 } fc_winograd_inputs;
 
 /* OUTPUT along both axes in one pass, for a row of `tiles` tiles of length x length outputs: from
- * the points from[t * from_tile + (6 y + k) * from_point], the columns as above with step = length, to
+ * the points from[t * from_tile + (points y + k) * from_point], the columns as above with step = length, to
  *
  *     to[y * to_y + column * lanes]     y < length, column < width */
 typedef struct {
-    int length;                    /* 2 <= length <= 5 */
+    int points, length;            /* 2 <= length <= 5; 2 or 4 with five points */
     int64_t live;                  /* lanes that decide whether all was finite */
     int64_t tiles, spread, width;
     const void *from;

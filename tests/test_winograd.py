@@ -40,6 +40,20 @@ GEOMETRIES = [
     Geometry((2, 5, 1, 9), (7, 5, 3, 3), 2, ((1, 5), (1, 1)), 2),  # no cell of a column
     Geometry((1, 5, 7, 19, 9), (7, 5, 2, 3, 3), (4, 2, 1), (1, 2, 0), (2, 2, 1)),
 ]
+# Phases of the stride, summed between the transforms.
+STRIDED = [
+    Geometry((1, 37, 29, 31), (41, 37, 3, 3), 2, 1),
+    Geometry((2, 10, 23, 150), (20, 5, 3, 3), 2, ((0, 1), (1, 3)), 1, 2),
+    Geometry((1, 3, 41, 40), (18, 3, 7, 7), 2, 3),
+    Geometry((2, 9, 17, 31), (18, 9, 5, 4), (2, 1), 2, (3, 1)),
+    Geometry((1, 4, 20, 29), (6, 4, 3, 8), (1, 3), (9, 2), (1, 2)),
+    Geometry((2, 9, 131), (18, 9, 3), 2, 1),
+    Geometry((1, 5, 19, 22), (7, 5, 1, 9), (3, 4), (0, 5)),
+    Geometry((1, 5, 22, 19), (7, 5, 10, 1), 2, "same"),
+    Geometry((2, 70, 5, 9, 8), (6, 70, 3, 3, 5), (2, 2, 2), 1),
+    Geometry((1, 2, 5, 1), (3, 2, 5, 3), 2, 4),  # phases without a cell
+]
+GEOMETRIES += STRIDED
 ids = pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 
 
@@ -71,13 +85,16 @@ def test_transposed_convolution_with_stride(stride, kernel, isa, dtype):
     assert_close(got, want, magnitude=magnitude, terms=70 * 20, floor=FAST_ALGORITHM_EPS)
 
 
-@pytest.mark.parametrize("kernel", [2, 3, 4, 5])
+@pytest.mark.parametrize(
+    "kernel, stride", [(2, 1), (3, 1), (4, 1), (5, 1), (3, 2), (5, 2), (7, 2), (9, 2)]
+)
 @pytest.mark.parametrize("channels", [1, 16, 128, 512])
-def test_error_against_channels(channels, kernel, dtype):
+def test_error_against_channels(channels, kernel, stride, dtype):
     """The table in the documentation: less than 4e-6 of the largest output in float32."""
-    geometry = Geometry((1, channels, 12, 12), (8, channels, kernel, kernel), 1, 1)
+    size = 12 * stride
+    geometry = Geometry((1, channels, size, size), (8, channels, kernel, kernel), stride, 1)
     case = problem(geometry, dtype)
-    got = fc.conv2d(case.x, case.w, case.b, 1, 1, algorithm="winograd")
+    got = fc.conv2d(case.x, case.w, case.b, stride, 1, algorithm="winograd")
     want = case.forward["want"]
     assert np.abs(got - want).max() < 33 * np.finfo(dtype).eps * np.abs(want).max()
 
@@ -93,7 +110,7 @@ def test_error_with_taps_in_depth(dtype):
 # --- bits ---------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=[GEOMETRIES[3], GEOMETRIES[4], GEOMETRIES[9], GEOMETRIES[17]], ids=str)
+@pytest.fixture(params=[GEOMETRIES[i] for i in (3, 4, 9, 17)] + STRIDED[1:9:7], ids=str)
 def run(request, dtype):
     """All four results of one geometry, for some of its images."""
     geometry = request.param
@@ -167,7 +184,9 @@ def test_prepared_takes_images_of_any_size_and_dtype():
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize(
-    "geometry", [GEOMETRIES[3], GEOMETRIES[9], GEOMETRIES[15], GEOMETRIES[17]], ids=str
+    "geometry",
+    [GEOMETRIES[3], GEOMETRIES[9], GEOMETRIES[15], GEOMETRIES[17], STRIDED[1], STRIDED[8]],
+    ids=str,
 )
 def test_nonfinite_values_reach_what_the_equation_says(geometry, value, isa, dtype):
     case = problem(geometry, dtype)
@@ -215,8 +234,9 @@ def test_nonfinite_weight_reaches_all_that_it_meets(isa, dtype):
 @pytest.mark.parametrize(
     "geometry",
     [
-        Geometry((1, 2, 9, 9), (3, 2, 3, 3), 2),
-        Geometry((1, 2, 9, 9), (3, 2, 3, 3), (1, 2)),
+        Geometry((1, 2, 9, 9), (3, 2, 3, 3), 3),
+        Geometry((1, 2, 9, 9), (3, 2, 2, 3), 2),
+        Geometry((1, 2, 9, 15), (3, 2, 3, 11), 2),
         Geometry((1, 2, 9, 9), (3, 2, 3, 6)),
         Geometry((1, 2, 9, 9), (3, 2, 1, 1)),
         Geometry((1, 2, 9, 9, 9), (3, 2, 3, 1, 1)),
