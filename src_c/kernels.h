@@ -294,15 +294,15 @@ typedef struct {
     const void *bias;     /* one vector, added to every result of COPY and OUTPUT, or NULL */
 } fc_winograd;
 
-/* FILTER along both axes in one pass, for `rows` filters of length x length vectors, of which those
- * with y >= high or x >= wide are zero:
+/* FILTER along both axes in one pass, for `rows` filters of high x wide vectors, length or one less
+ * each; with one less, nothing is written of the points at infinity:
  *
  *     from[row * from_row + y * from_y + x * from_x] to to[row * to_row + (points i + k) * to_point]
  *
  * Here the length decides: two taps have five points, more have six. */
 typedef struct {
     int length;           /* 2 <= length <= 5 */
-    int64_t high, wide;   /* length, or one less */
+    int64_t high, wide;
     int64_t rows;
     const void *from;
     int64_t from_row, from_y, from_x;
