@@ -144,6 +144,13 @@ static int64_t list_terms(const plan *p, const scratch *s, int64_t depth, int64_
     return terms;
 }
 
+/* Where U has the point that a tile counts as its i-th. */
+static int64_t u_point(const plan *p, int64_t i)
+{
+    const int64_t across = p->strips.x.points;
+    return i / across * p->u.x.points + i % across;
+}
+
 /* M of one band and block of filters: the terms of one slice of channels. The chunk begins with
  * strip `first`. */
 static void multiply(const call *c, const scratch *s, const char *u, const part *of, int64_t first)
@@ -169,7 +176,7 @@ static void multiply(const call *c, const scratch *s, const char *u, const part 
             .taps = list_terms(p, s, of->depth, tap, taps, channels, i), .k = channels,
             .a = s->v + (i * p->data.point + of->slice * p->data.block) * p->size,
             .a_row = s->a_row, .a_tap = s->a_tap, .a_step = 1,
-            .b = u + i * p->u.to_point * p->size, .b_tap = s->b_tap, .b_step = p->u.block,
+            .b = u + u_point(p, i) * p->u.to_point * p->size, .b_tap = s->b_tap, .b_step = p->u.block,
             .c = s->products + i * p->m_point * p->size, .c_row = p->u.block,
             .accumulate = of->slice > 0});
     }
@@ -213,21 +220,22 @@ static int finish(const call *c, const scratch *s, const fc_strip *at, int64_t g
     const int64_t filters = fc_least(lanes, p->filters - filter);
     const void *bias = bias_of(c, group, filter);
     const fc_winograd along_x = {
-        .kind = x->taps > 1 ? FC_WINOGRAD_OUTPUT : FC_WINOGRAD_COPY, .points = (int)x->points,
-        .length = (int)x->tile, .live = filters, .rows = y->points, .items = at->tiles,
+        .kind = x->taps > 1 ? FC_WINOGRAD_OUTPUT : FC_WINOGRAD_COPY, .points = (int)x->all,
+        .less = fc_line_less(x), .length = (int)x->tile, .live = filters, .rows = y->points, .items = at->tiles,
         .from = products, .from_row = x->points * p->m_point, .from_point = p->m_point,
         .from_item = c->m_tile,
         .to = s->rows, .to_row = across * lanes, .to_point = x->spread * lanes,
         .to_item = c->column};
     fc_winograd along_y = {
-        .kind = FC_WINOGRAD_OUTPUT, .points = (int)y->points, .length = (int)y->tile, .live = filters,
-        .rows = 1, .items = at->width,
+        .kind = FC_WINOGRAD_OUTPUT, .points = (int)y->all, .length = (int)y->tile,
+        .less = fc_line_less(y), .live = filters, .rows = 1, .items = at->width,
         .from = s->rows, .from_point = across * lanes, .from_item = c->lane,
         .to = s->stage, .to_point = at->width * lanes, .to_item = c->lane, .bias = bias};
     int finite;
-    if (y->length == x->length && y->taps > 1) {   /* most kernels; 0.8 of the time of two passes */
+    if (y->length == x->length && y->tile == x->tile && y->taps > 1) {   /* most kernels; 0.8 of the time of two passes */
         finite = p->kernels->winograd_outputs(&(fc_winograd_outputs){
-            .points = (int)x->points, .length = (int)x->tile, .live = filters, .tiles = at->tiles, .spread = x->spread,
+            .points = (int)x->all, .length = (int)x->tile, .less_y = fc_line_less(y),
+            .less_x = fc_line_less(x), .live = filters, .tiles = at->tiles, .spread = x->spread,
             .width = at->width, .from = products, .from_tile = p->u.block,
             .from_point = p->m_point,
             .to = s->stage, .to_y = at->width * lanes, .bias = bias});

@@ -44,6 +44,14 @@ static void plan_chunks(fc_winograd_plan *p, int64_t v_strip, int64_t u_bytes)
     p->chunk = fc_parts(strips, p->chunks);
 }
 
+/* Packed weights serve any image: they have all points. */
+static void keep_all_points(fc_winograd_weights *u)
+{
+    u->y.points = u->y.all;
+    u->x.points = u->x.all;
+    u->points = u->y.points * u->x.points;
+}
+
 static void plan_products(fc_winograd_plan *p, int packed, int threads)
 {
     const fc_line *y = &p->strips.y, *x = &p->strips.x;
@@ -52,6 +60,8 @@ static void plan_products(fc_winograd_plan *p, int packed, int threads)
                             * (double)(p->strips.strips * p->strips.segment)
                             * (double)(p->channels * p->filters);
     p->team = fc_team_size(fc_useful_threads(threads, products));
+    if (packed)
+        keep_all_points(&p->u);
     fc_winograd_weights_slices(&p->u);
     p->data.strips = &p->strips;
     p->data.wide = fc_least(p->u.slice, p->channels);   /* what one product reads lies in a row */

@@ -10,6 +10,12 @@ enum { POINTS = FC_WINOGRAD_POINTS };
  * and 224 x 224 images, half of either or twice as much is 2 to 5 % slower. */
 static const int64_t STRIP_CELLS = 64, STAGE_BYTES = 48 << 10;
 
+static int64_t tiles_of(const fc_line *line)
+{
+    const int64_t dense = line->tile * line->spread;
+    return line->outputs / dense * line->spread + fc_least(line->outputs % dense, line->spread);
+}
+
 int fc_line_of(const fc_axis *axis, fc_line *line)
 {
     const int64_t all = axis->taps, r = fc_parts(all, axis->step);
@@ -19,7 +25,7 @@ int fc_line_of(const fc_axis *axis, fc_line *line)
     *line = (fc_line){
         .taps = all, .stride = axis->step, .phases = axis->step,
         .full = all - (r - 1) * axis->step, .length = r,
-        .tile = r > 1 ? points + 1 - r : 1, .points = points,
+        .tile = r > 1 ? points + 1 - r : 1, .points = points, .all = points,
         .outputs = axis->outputs, .cells = axis->cells, .first = axis->offset, .spread = 1,
         .weight = axis->weight, .weight_step = axis->weight_step,
         .place = axis->place, .place_step = axis->place_step,
@@ -32,9 +38,15 @@ int fc_line_of(const fc_axis *axis, fc_line *line)
         line->weight += (r - 1) * line->weight_step;
         line->weight_step = -line->weight_step;
     }
-    const int64_t dense = line->tile * line->spread;
-    line->tiles = line->outputs / dense * line->spread
-                  + fc_least(line->outputs % dense, line->spread);
+    line->tiles = tiles_of(line);
+    if (points == POINTS && line->tile > 2 && line->phases == 1) {
+        fc_line less = *line;
+        less.points--;
+        less.tile--;
+        less.tiles = tiles_of(&less);
+        if (less.points * less.tiles < line->points * line->tiles)
+            *line = less;
+    }
     return 1;
 }
 
@@ -175,7 +187,8 @@ static void transform_fused(const fc_tiled *t, const window *w, int64_t below, i
         const int64_t before = fc_least(fc_most(some, 0), width);
         const int64_t behind = fc_least(fc_parts(w->right - from, t->stride_x), width);
         t->kernels->winograd_inputs(&(fc_winograd_inputs){
-            .points = (int)x->points, .tiles = tiles, .step = x->tile, .spread = x->spread,
+            .points = (int)x->all, .less_y = fc_line_less(y), .less_x = fc_line_less(x),
+            .tiles = tiles, .step = x->tile, .spread = x->spread,
             .before = before, .behind = behind,
             .from = stage + (row * across + from + before * t->stride_x - w->left) * vec_bytes,
             .from_x = t->stride_x * t->lanes, .from_y = y->spread * t->stride_y * across * t->lanes,
@@ -196,7 +209,8 @@ static void transform_in_turn(const fc_tiled *t, const window *w, int64_t below,
     for (int64_t phase_y = 0; phase_y < t->phases_y; phase_y++, v += t->phases_x * plane) {
         if (y->taps > 1)
             t->kernels->winograd(&(fc_winograd){
-                .kind = t->kind, .points = (int)y->points, .length = (int)reach(t, y), .rows = 1, .items = across,
+                .kind = t->kind, .points = (int)y->all, .less = fc_line_less(y),
+                .length = (int)reach(t, y), .rows = 1, .items = across,
                 .from = stage + (below + phase_y * y->spread) * across * vec_bytes,
                 .from_point = y->spread * t->stride_y * across * t->lanes, .from_item = t->lane,
                 .to = one_pass ? v : rows + w->before * vec_bytes,
@@ -204,8 +218,8 @@ static void transform_in_turn(const fc_tiled *t, const window *w, int64_t below,
                 .to_item = one_pass ? t->slot : t->lane});
         for (int64_t phase = 0; phase < t->phases_x && !one_pass; phase++)
             t->kernels->winograd(&(fc_winograd){
-                .kind = x->taps > 1 ? t->kind : FC_WINOGRAD_COPY, .points = (int)x->points,
-                .length = (int)reach(t, x), .rows = y->points, .items = tiles,
+                .kind = x->taps > 1 ? t->kind : FC_WINOGRAD_COPY, .points = (int)x->all,
+                .less = fc_line_less(x), .length = (int)reach(t, x), .rows = y->points, .items = tiles,
                 .from = rows + phase * x->spread * vec_bytes, .from_row = t->across * t->lanes,
                 .from_point = x->spread * t->stride_x * t->lanes, .from_item = t->column,
                 .to = v + phase * plane, .to_row = x->points * t->point, .to_point = t->point,
@@ -227,7 +241,7 @@ static void transform(const fc_tiled *t, int64_t group, int64_t vector, int64_t 
     const char *plane = t->array + plane_of(t, group, vector, depth, at.image) * t->size;
     const int64_t channels = fc_least(t->lanes, t->channels - vector * t->lanes);
     const int64_t tiles = t->whole ? t->strips->segment : at.tiles;
-    const int fused = t->kind == FC_WINOGRAD_DATA && x->points == y->points && x->taps > 1;
+    const int fused = t->kind == FC_WINOGRAD_DATA && x->all == y->all && x->taps > 1;
     if (y->taps > 1)
         stage_cells(t, plane, channels, w.top, w.bottom, w.left, w.right, ahead, stage);
     for (int64_t i = 0; i < y->points && !fused; i++) {

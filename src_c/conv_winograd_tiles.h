@@ -13,12 +13,15 @@ enum { FC_LINE = 64 };   /* bytes: scratch is cut, and rows of it aligned, to ca
  * phase of the dilation; `spread` tiles in a row cover a dense run of outputs. Axes with one tap are
  * not transformed: tiles of one output and one point.
  *
+ * A tile has the `all` points of winograd.inc, or all but infinity and one output less where that is
+ * less work: 3, 6 or 9 outputs at 3 taps.
+ *
  * Taps p, p + stride, .. meet every stride-th cell alone: the sum is one of `phases` sums of stride
  * 1, over other cells each, and they are added before the one transform back. The first `full` of
  * them have `length` taps, the others one less, and so nothing to add at infinity: with stride 2
  * and three taps 5 + 4 products make four outputs. */
 typedef struct {
-    int64_t taps, tile, points;
+    int64_t taps, tile, points, all;
     int64_t stride, phases, full, length;
     int64_t outputs, cells, first, spread, tiles;
     int64_t weight, weight_step, place, place_step;   /* as in fc_axis */
@@ -31,6 +34,8 @@ static inline int64_t fc_line_start(const fc_line *line, int64_t tile)
 {
     return tile / line->spread * line->tile * line->spread + tile % line->spread;
 }
+
+static inline int fc_line_less(const fc_line *line) { return (int)(line->all - line->points); }
 
 /* How many phases have something to add at a point, and how many products that makes a tile. */
 static inline int64_t fc_line_live(const fc_line *line, int64_t point)

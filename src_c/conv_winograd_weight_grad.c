@@ -197,7 +197,8 @@ static int to_phase(const call *c, const scratch *s, int64_t channels, const cha
         int finite = 1;
         for (int64_t i = 0; i < channels; i++)
             finite &= p->kernels->winograd_outputs(&(fc_winograd_outputs){
-                .points = (int)x->points, .length = (int)x->length, .live = lanes, .tiles = 1, .spread = 1, .width = x->length,
+                .points = (int)x->all, .length = (int)x->length, .less_y = fc_line_less(y),
+                .less_x = fc_line_less(x), .live = lanes, .tiles = 1, .spread = 1, .width = x->length,
                 .from = m + i * p->wide * p->size, .from_point = p->m_point,
                 .to = to + i * to_channel * p->size, .to_y = to_row});
         return finite;
@@ -209,14 +210,14 @@ static int to_phase(const call *c, const scratch *s, int64_t channels, const cha
         vector[i] = i * lanes;
     }
     p->kernels->winograd(&(fc_winograd){
-        .kind = x->taps > 1 ? FC_WINOGRAD_OUTPUT : FC_WINOGRAD_COPY, .points = (int)x->points,
-        .length = (int)x->length, .rows = channels, .items = y->points,
+        .kind = x->taps > 1 ? FC_WINOGRAD_OUTPUT : FC_WINOGRAD_COPY, .points = (int)x->all,
+        .less = fc_line_less(x), .length = (int)x->length, .rows = channels, .items = y->points,
         .from = m, .from_row = p->wide, .from_point = p->m_point, .from_item = point,
         .to = s->half, .to_row = y->points * x->length * lanes, .to_point = lanes,
         .to_item = line});
     return p->kernels->winograd(&(fc_winograd){
-        .kind = y->taps > 1 ? FC_WINOGRAD_OUTPUT : FC_WINOGRAD_COPY, .points = (int)y->points,
-        .length = (int)y->length, .live = lanes, .rows = channels, .items = x->length,
+        .kind = y->taps > 1 ? FC_WINOGRAD_OUTPUT : FC_WINOGRAD_COPY, .points = (int)y->all,
+        .less = fc_line_less(y), .length = (int)y->length, .live = lanes, .rows = channels, .items = x->length,
         .from = s->half, .from_row = y->points * x->length * lanes,
         .from_point = x->length * lanes, .from_item = vector,
         .to = to, .to_row = to_channel, .to_point = to_row, .to_item = vector});

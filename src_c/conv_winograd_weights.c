@@ -67,7 +67,8 @@ static void transform(const fc_winograd_weights *w, const char *taps, int64_t ph
                                 + (x->weight + phase_x * x->weight_step) * lanes) * w->size;
     if (y->length == x->length && y->taps > 1) {   /* half the time of two passes */
         w->kernels->winograd_square(&(fc_winograd_square){
-            .length = (int)y->length, .high = high, .wide = wide, .rows = channels, .from = first,
+            .length = (int)y->length, .high = high, .wide = wide,
+            .less_y = fc_line_less(y), .less_x = fc_line_less(x), .rows = channels, .from = first,
             .from_row = w->taps * lanes, .from_y = step_y, .from_x = step_x,
             .to = u, .to_row = w->block, .to_point = w->to_point});
         return;
@@ -80,14 +81,14 @@ static void transform(const fc_winograd_weights *w, const char *taps, int64_t ph
         point[i] = i * x->points * w->to_point;
     }
     w->kernels->winograd(&(fc_winograd){
-        .kind = y->taps > 1 ? FC_WINOGRAD_FILTER : FC_WINOGRAD_COPY, .points = (int)y->points,
-        .length = (int)high, .rows = channels, .items = wide,
+        .kind = y->taps > 1 ? FC_WINOGRAD_FILTER : FC_WINOGRAD_COPY, .points = (int)y->all,
+        .less = fc_line_less(y), .length = (int)high, .rows = channels, .items = wide,
         .from = first, .from_row = w->taps * lanes, .from_point = step_y, .from_item = tap,
         .to = half, .to_row = y->points * wide * lanes, .to_point = wide * lanes,
         .to_item = vector});
     w->kernels->winograd(&(fc_winograd){
-        .kind = x->taps > 1 ? FC_WINOGRAD_FILTER : FC_WINOGRAD_COPY, .points = (int)x->points,
-        .length = (int)wide, .rows = channels, .items = y->points,
+        .kind = x->taps > 1 ? FC_WINOGRAD_FILTER : FC_WINOGRAD_COPY, .points = (int)x->all,
+        .less = fc_line_less(x), .length = (int)wide, .rows = channels, .items = y->points,
         .from = half, .from_row = y->points * wide * lanes, .from_point = lanes,
         .from_item = line,
         .to = u, .to_row = w->block, .to_point = w->to_point, .to_item = point});

@@ -283,6 +283,7 @@ enum {
 typedef struct {
     int kind, points, length;   /* of FILTER and OUTPUT 2 <= length <= 5 with six points, 1, 2 or 4
                                  * with five; of DATA as many as there are points; of COPY 1 */
+    int less;             /* 1: the last of six points, infinity, is left out; else 0 */
     int64_t live;         /* lanes that decide, for COPY and OUTPUT, whether all was finite */
     int64_t rows, items;
     const void *from;
@@ -297,12 +298,14 @@ typedef struct {
 /* FILTER along both axes in one pass, for `rows` filters of high x wide vectors, length or one less
  * each; with one less, nothing is written of the points at infinity:
  *
- *     from[row * from_row + y * from_y + x * from_x] to to[row * to_row + (points i + k) * to_point]
+ *     from[row * from_row + y * from_y + x * from_x]
+ *     to to[row * to_row + ((points - less_x) i + k) * to_point], i < points - less_y, k < points - less_x
  *
  * Here the length decides: two taps have five points, more have six. */
 typedef struct {
     int length;           /* 2 <= length <= 5 */
     int64_t high, wide;
+    int less_y, less_x;   /* only where high = wide = length */
     int64_t rows;
     const void *from;
     int64_t from_row, from_y, from_x;
@@ -311,13 +314,14 @@ typedef struct {
 } fc_winograd_square;
 
 /* DATA along both axes in one pass, for a row of `tiles` tiles. Tile t = spread * i + phase looks at
- * the columns start + k * spread, k < points, start = spread * step * i + phase, of as many lines
+ * the columns start + k * spread, k < points - less_x, start = spread * step * i + phase, of
+ * points - less_y lines
  *
  *     from[y * from_y + (column - before) * from_x]     before <= column < behind, else 0
  *
- * and its points go to to[to_tile[t] + (points y + k) * to_point]. */
+ * and its points go to to[to_tile[t] + ((points - less_x) y + k) * to_point]. */
 typedef struct {
-    int points;
+    int points, less_y, less_x;
     int64_t tiles, step, spread;   /* 2 <= step <= 4 */
     int64_t before, behind;
     const void *from;
@@ -328,11 +332,13 @@ typedef struct {
 } fc_winograd_inputs;
 
 /* OUTPUT along both axes in one pass, for a row of `tiles` tiles of length x length outputs: from
- * the points from[t * from_tile + (points y + k) * from_point], the columns as above with step = length, to
+ * the points from[t * from_tile + ((points - less_x) y + k) * from_point], the columns as above with
+ * step = length, to
  *
  *     to[y * to_y + column * lanes]     y < length, column < width */
 typedef struct {
     int points, length;            /* 2 <= length <= 5; 2 or 4 with five points */
+    int less_y, less_x;
     int64_t live;                  /* lanes that decide whether all was finite */
     int64_t tiles, spread, width;
     const void *from;

@@ -20,6 +20,9 @@ GEOMETRIES = [
     Geometry((2, 3, 9, 11), (5, 3, 3, 3), 1, 1),
     Geometry((1, 37, 29, 31), (41, 37, 3, 3), 1, 1),  # ragged everything
     Geometry((1, 130, 7, 6), (70, 130, 3, 3), 1, 1),  # two slices of channels, two blocks
+    Geometry((2, 9, 6, 9), (18, 9, 3, 3), 1, 1),  # no infinity along both axes
+    Geometry((2, 9, 4, 7), (18, 9, 4, 2), 1, "same"),
+    Geometry((2, 9, 5, 11), (18, 9, 3, 4), 1, "same"),
     Geometry((3, 20, 16, 64), (24, 20, 3, 3), 1, ((0, 2), (2, 0))),
     Geometry((1, 4, 5, 300), (6, 4, 3, 3), 1, 1),  # rows of several strips
     Geometry((2, 12, 13, 70), (20, 3, 3, 3), 1, (3, 1), 1, 4),  # groups
