@@ -11,7 +11,8 @@
 The other libraries are those of the extra `peers`: pip install -e '.[bench,peers]'.
 
 Each side lives in a process of its own, on the first so many cores. Samples alternate, ours,
-theirs, ours, theirs, so that whatever slows the machine slows all; each lasts at least 20 ms.
+theirs, ours, theirs, so that whatever slows the machine slows all; each lasts at least 20 ms, and
+before it the call runs once, unless that takes over 0.2 s, so that the caches are warm.
 The table gives medians; ratio above 1 says that fastconv is faster. GFLOP/s counts the operations
 of the plain sum of products; the peak is that of one core (peak.py) times the threads. The error
 is the largest, over the largest result, against our direct algorithm in float64; a peer whose

@@ -267,7 +267,7 @@ class Worker:
         if not self.call:
             return False
         self.call()  # pays for what the first call alone does
-        self.calls = 1
+        self.calls, self.seconds = 1, 0.0
         while self.time() * self.calls < SAMPLE_SECONDS:
             self.calls *= 2
         return True
@@ -275,14 +275,15 @@ class Worker:
     def time(self):
         """One sample: seconds a call, the mean over as many calls as fill SAMPLE_SECONDS."""
         call = self.call
-        if self.calls > 1:
-            call()  # warms the caches that the other side has used meanwhile
-        else:
+        if self.calls == 1:
             time.sleep(0.5)  # the other side may be giving gigabytes back, on our core
+        if self.calls > 1 or self.seconds < 0.2:
+            call()  # warms the caches that the other side has used meanwhile
         start = time.perf_counter()
         for _ in range(self.calls):
             call()
-        return (time.perf_counter() - start) / self.calls
+        self.seconds = (time.perf_counter() - start) / self.calls
+        return self.seconds
 
     def results(self):
         """What the row computes, as NumPy arrays."""

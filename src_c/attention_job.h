@@ -7,6 +7,7 @@
 #include "conv.h"
 #include "kernels.h"
 #include "parallel.h"
+#include "scratch.h"
 
 #include <string.h>
 
@@ -17,7 +18,7 @@ enum { FC_ATTENTION_CHUNK = 64 };
 typedef struct {
     const fc_attention_rnn *net;
     const fc_kernels *kn;
-    size_t size;              /* of an element */
+    int64_t size;             /* of an element */
     int64_t T, B, n, k;       /* k = 0 with an infinite window */
     int64_t lags, cols;       /* matrices that states meet: 1 or k; and lags * n */
     int64_t given, before;    /* P and S of attention_rnn.h */
@@ -34,24 +35,6 @@ static inline fc_attention_sizes fc_attention_measure(const fc_attention_rnn *ne
         .given = net->given, .before = net->window < 0 ? net->given : k,
         .infinite = net->window < 0,
     };
-}
-
-static inline void *fc_at(const void *array, int64_t index, size_t size)
-{
-    return (char *)array + index * (int64_t)size;
-}
-
-/* The next `count` elements of a block that begins at NULL while it is only measured. */
-static inline void *fc_carve(uintptr_t *end, int64_t count, size_t size)
-{
-    const uintptr_t begin = *end;
-    *end += ((uintptr_t)count * size + 63) / 64 * 64;
-    return (void *)begin;
-}
-
-static inline int64_t fc_round_up(int64_t count, int64_t unit)
-{
-    return (count + unit - 1) / unit * unit;
 }
 
 /* Lanes of a panel for products of m rows and n columns. */
@@ -189,7 +172,7 @@ static inline void fc_clear_ended(const fc_attention_sizes *s, int64_t t, int64_
     const int64_t *lengths = s->net->lengths;
     for (int64_t b = b0; lengths && b < b1; b++)
         if (t >= lengths[b])
-            memset(fc_at(rows, (b - b0) * each, s->size), 0, (size_t)each * s->size);
+            memset(fc_at(rows, (b - b0) * each, s->size), 0, (size_t)(each * s->size));
 }
 
 #endif

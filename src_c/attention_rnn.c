@@ -48,63 +48,63 @@ typedef struct {
 
 /* --- scratch -------------------------------------------------------------------------------- */
 
-static fc_panels panels(const fc_attention_sizes *s, uintptr_t *end, int64_t cols, int64_t rows)
+static fc_panels panels(const fc_attention_sizes *s, char *base, size_t *used, int64_t cols, int64_t rows)
 {
     const int64_t width = fc_panel_width(s->kn, rows, cols);
     return (fc_panels){
-        .at = fc_carve(end, fc_panels_length(s->n, cols, width), s->size), .k = s->n, .cols = cols, .width = width,
+        .at = fc_carve(base, used, fc_panels_length(s->n, cols, width) * s->size), .k = s->n, .cols = cols, .width = width,
     };
 }
 
 /* The matrices that states meet. */
-static void lay_out_lags(job *p, uintptr_t *end, int64_t rows)
+static void lay_out_lags(job *p, char *base, size_t *used, int64_t rows)
 {
     const fc_attention_sizes *s = &p->s;
     for (int c = 0; c < p->classes; c++) {
         const int64_t cols = (p->of[c].last - p->of[c].first + 1) * s->n, group = p->of[c].group;
-        p->value_lag[c] = panels(s, end, cols, group * rows);
+        p->value_lag[c] = panels(s, base, used, cols, group * rows);
         if (p->tape)
-            p->score_lag[c] = panels(s, end, cols, group * rows);
+            p->score_lag[c] = panels(s, base, used, cols, group * rows);
     }
     p->triangle_length = fc_panels_length(s->n, s->n, p->score_x.width);
-    p->triangles = fc_carve(end, s->net->shared || p->tape ? 0 : s->k * p->triangle_length, s->size);
+    p->triangles = fc_carve(base, used, (s->net->shared || p->tape ? 0 : s->k * p->triangle_length) * s->size);
 }
 
 /* Lay out all scratch from `base` on; returns its size. */
-static size_t lay_out(job *p, uintptr_t base, int team)
+static size_t lay_out(job *p, char *base, int team)
 {
     const fc_attention_sizes *s = &p->s;
     const int64_t B = s->B, n = s->n, k = s->k, group = p->group;
     const int64_t rows = B > FC_ATTENTION_CHUNK ? B : FC_ATTENTION_CHUNK;
-    uintptr_t end = base;
-    p->row_n = fc_carve(&end, rows, sizeof(int64_t));
-    p->member_in = fc_carve(&end, team * 2 * (k + 1), sizeof(fc_in));
+    size_t used = 0;
+    p->row_n = fc_carve(base, &used, rows * (int64_t)sizeof(int64_t));
+    p->member_in = fc_carve(base, &used, team * 2 * (k + 1) * (int64_t)sizeof(fc_in));
 
-    p->score_x = panels(s, &end, n, group);
+    p->score_x = panels(s, base, &used, n, group);
     p->score_x.triangle = !p->tape;
-    p->value_x = panels(s, &end, n, group);
-    lay_out_lags(p, &end, group);
-    p->symmetric = fc_carve(&end, p->tape && !s->net->shared ? n * s->cols : 0, s->size);
+    p->value_x = panels(s, base, &used, n, group);
+    lay_out_lags(p, base, &used, group);
+    p->symmetric = fc_carve(base, &used, (p->tape && !s->net->shared ? n * s->cols : 0) * s->size);
     p->pack_length = fc_round_up(fc_panels_length(n, n, s->kn->width), 64);
-    p->member_pack = fc_carve(&end, team * p->pack_length, s->size);
-    p->member_m = fc_carve(&end, team * n * n, s->size);
+    p->member_pack = fc_carve(base, &used, team * p->pack_length * s->size);
+    p->member_m = fc_carve(base, &used, team * n * n * s->size);
     p->y_length = fc_round_up(rows * n, 64);
-    p->member_y = fc_carve(&end, p->tape ? 0 : team * p->y_length, s->size);
+    p->member_y = fc_carve(base, &used, (p->tape ? 0 : team * p->y_length) * s->size);
 
-    p->wx = fc_carve(&end, s->T * B, s->size);
-    p->ring = fc_carve(&end, s->infinite ? B : p->slots * B * s->lags, s->size);
-    p->values = fc_carve(&end, s->net->shared ? 0 : p->slots * B * s->cols, s->size);
-    p->a = fc_carve(&end, B * (k + 1), s->size);
-    p->mixed = fc_carve(&end, s->net->shared ? B * n : 0, s->size);
+    p->wx = fc_carve(base, &used, s->T * B * s->size);
+    p->ring = fc_carve(base, &used, (s->infinite ? B : p->slots * B * s->lags) * s->size);
+    p->values = fc_carve(base, &used, (s->net->shared ? 0 : p->slots * B * s->cols) * s->size);
+    p->a = fc_carve(base, &used, B * (k + 1) * s->size);
+    p->mixed = fc_carve(base, &used, (s->net->shared ? B * n : 0) * s->size);
     void **const scalars[] = {&p->mu, &p->d, &p->d_lost, &p->m, &p->z};
     for (int i = 0; i < 5; i++)
-        *scalars[i] = fc_carve(&end, s->infinite ? B : 0, s->size);
-    p->num = fc_carve(&end, s->infinite ? B * n : 0, s->size);
-    p->num_lost = fc_carve(&end, s->infinite ? B * n : 0, s->size);
-    p->work.done = fc_carve(&end, (B + group - 1) / group, sizeof(int64_t));
+        *scalars[i] = fc_carve(base, &used, (s->infinite ? B : 0) * s->size);
+    p->num = fc_carve(base, &used, (s->infinite ? B * n : 0) * s->size);
+    p->num_lost = fc_carve(base, &used, (s->infinite ? B * n : 0) * s->size);
+    p->work.done = fc_carve(base, &used, (B + group - 1) / group * (int64_t)sizeof(int64_t));
     for (int64_t i = 0; base && i < rows; i++)
         p->row_n[i] = i * n;
-    return end - base;
+    return used;
 }
 
 /* --- matrices ------------------------------------------------------------------------------- */
@@ -433,11 +433,11 @@ int fc_attention_rnn_forward(const fc_attention_rnn *net, const void *x, const v
     };
     p.work.stages = stages;
     p.work.count = sizeof stages / sizeof *stages;
-    const size_t bytes = lay_out(&p, 0, team);
-    void *scratch = fc_arena_take(bytes);
+    const size_t bytes = lay_out(&p, NULL, team);
+    char *scratch = fc_arena_take(bytes);
     if (!scratch)
         return FC_NO_MEMORY;
-    lay_out(&p, (uintptr_t)scratch, team);
+    lay_out(&p, scratch, team);
     fc_parallel(team, forward_member, &p);
     fc_arena_give(scratch);
     return FC_OK;

@@ -64,48 +64,48 @@ typedef struct {
 
 /* --- scratch -------------------------------------------------------------------------------- */
 
-static fc_panels panels(const fc_attention_sizes *s, uintptr_t *end, int64_t cols, int64_t rows)
+static fc_panels panels(const fc_attention_sizes *s, char *base, size_t *used, int64_t cols, int64_t rows)
 {
     const int64_t width = fc_panel_width(s->kn, rows, cols);
     return (fc_panels){
-        .at = fc_carve(end, fc_panels_length(s->n, cols, width), s->size), .k = s->n, .cols = cols, .width = width,
+        .at = fc_carve(base, used, fc_panels_length(s->n, cols, width) * s->size), .k = s->n, .cols = cols, .width = width,
     };
 }
 
-static size_t lay_out(job *p, uintptr_t base, int team)
+static size_t lay_out(job *p, char *base, int team)
 {
     const fc_attention_sizes *s = &p->s;
     const int64_t T = s->T, B = s->B, n = s->n, k = s->k, n8 = fc_round_up(n, 8);
     const int64_t shared = s->net->shared, group = p->group, groups = (B + group - 1) / group;
     const int64_t rows = B > FC_ATTENTION_CHUNK ? B : FC_ATTENTION_CHUNK;
-    uintptr_t end = base;
-    p->row_n = fc_carve(&end, rows > n ? rows : n, sizeof(int64_t));
-    p->row_8 = fc_carve(&end, n8, sizeof(int64_t));
-    p->row_8_states = fc_carve(&end, n8, sizeof(int64_t));
-    p->member_in = fc_carve(&end, team * 2 * (k + 1), sizeof(fc_in));
+    size_t used = 0;
+    p->row_n = fc_carve(base, &used, (rows > n ? rows : n) * (int64_t)sizeof(int64_t));
+    p->row_8 = fc_carve(base, &used, n8 * (int64_t)sizeof(int64_t));
+    p->row_8_states = fc_carve(base, &used, n8 * (int64_t)sizeof(int64_t));
+    p->member_in = fc_carve(base, &used, team * 2 * (k + 1) * (int64_t)sizeof(fc_in));
 
-    p->value_x = panels(s, &end, n, group);
+    p->value_x = panels(s, base, &used, n, group);
     for (int c = 0; c < p->classes; c++)
-        p->value_lag[c] = panels(s, &end, (p->of[c].last - p->of[c].first + 1) * n, p->of[c].group * group);
-    p->wide = fc_carve(&end, shared ? 0 : n * s->cols, s->size);
-    p->y = fc_carve(&end, shared ? T * B * n : p->slots * B * s->cols, s->size);
-    p->r = fc_carve(&end, T * B, s->size);
-    p->dw = fc_carve(&end, T * B * (shared ? 1 : k + 1), s->size);
-    p->dw_states = fc_carve(&end, shared ? (s->before + T) * B : 0, s->size);
+        p->value_lag[c] = panels(s, base, &used, (p->of[c].last - p->of[c].first + 1) * n, p->of[c].group * group);
+    p->wide = fc_carve(base, &used, (shared ? 0 : n * s->cols) * s->size);
+    p->y = fc_carve(base, &used, (shared ? T * B * n : p->slots * B * s->cols) * s->size);
+    p->r = fc_carve(base, &used, T * B * s->size);
+    p->dw = fc_carve(base, &used, T * B * (shared ? 1 : k + 1) * s->size);
+    p->dw_states = fc_carve(base, &used, (shared ? (s->before + T) * B : 0) * s->size);
     void **const rows_of[] = {&p->p, &p->p_lost, &p->rho, &p->rho_lost, &p->nu, &p->e};
     for (int i = 0; i < 6; i++)
-        *rows_of[i] = fc_carve(&end, shared ? B * (i < 2 ? n : 1) : 0, s->size);
-    p->columns_g = fc_carve(&end, n8 * T * B, s->size);
-    p->columns_x = fc_carve(&end, n8 * T * B, s->size);
-    p->columns_s = fc_carve(&end, n8 * (s->before + T) * B, s->size);
-    p->gram = fc_carve(&end, (shared ? 1 : k + 1) * n * n, s->size);
+        *rows_of[i] = fc_carve(base, &used, (shared ? B * (i < 2 ? n : 1) : 0) * s->size);
+    p->columns_g = fc_carve(base, &used, n8 * T * B * s->size);
+    p->columns_x = fc_carve(base, &used, n8 * T * B * s->size);
+    p->columns_s = fc_carve(base, &used, n8 * (s->before + T) * B * s->size);
+    p->gram = fc_carve(base, &used, (shared ? 1 : k + 1) * n * n * s->size);
 
     p->pack_length = fc_round_up((n > DEPTH ? n : DEPTH) * p->width, 64);
-    p->member_pack = fc_carve(&end, team * p->pack_length, s->size);
+    p->member_pack = fc_carve(base, &used, team * p->pack_length * s->size);
     p->y_length = fc_round_up(FC_ATTENTION_CHUNK * n, 64);
-    p->member_y = fc_carve(&end, team * p->y_length, s->size);
-    p->work.done = fc_carve(&end, groups > p->parts ? groups : p->parts, sizeof(int64_t));
-    return end - base;
+    p->member_y = fc_carve(base, &used, team * p->y_length * s->size);
+    p->work.done = fc_carve(base, &used, (groups > p->parts ? groups : p->parts) * (int64_t)sizeof(int64_t));
+    return used;
 }
 
 static void fill_tables(job *p)
@@ -535,11 +535,11 @@ int fc_attention_rnn_backward(const fc_attention_rnn *net, void *grad, const voi
     };
     p.work.stages = stages;
     p.work.count = sizeof stages / sizeof *stages;
-    const size_t bytes = lay_out(&p, 0, team);
-    void *scratch = fc_arena_take(bytes);
+    const size_t bytes = lay_out(&p, NULL, team);
+    char *scratch = fc_arena_take(bytes);
     if (!scratch)
         return FC_NO_MEMORY;
-    lay_out(&p, (uintptr_t)scratch, team);
+    lay_out(&p, scratch, team);
     fill_tables(&p);
     fc_parallel(team, backward_member, &p);
     for (int64_t t = 0; net->lengths && t < s->T; t++)

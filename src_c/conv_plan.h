@@ -11,12 +11,8 @@
 #define FC_CONV_PLAN_H
 
 #include "conv.h"
+#include "scratch.h"
 
-static inline int64_t fc_least(int64_t a, int64_t b) { return a < b ? a : b; }
-static inline int64_t fc_most(int64_t a, int64_t b) { return a > b ? a : b; }
-/* count and part: count >= 0, part > 0 */
-static inline int64_t fc_parts(int64_t count, int64_t part) { return (count + part - 1) / part; }
-static inline int64_t fc_round_up(int64_t count, int64_t part) { return fc_parts(count, part) * part; }
 static inline int64_t fc_volume(const int64_t lengths[3]) { return lengths[0] * lengths[1] * lengths[2]; }
 int64_t fc_gcd(int64_t a, int64_t b);
 

@@ -6,8 +6,6 @@
 #include "conv_plan.h"
 #include "kernels.h"
 
-enum { FC_LINE = 64 };   /* bytes: scratch is cut, and rows of it aligned, to cache lines */
-
 /* One axis as its tiles see it: tap i of output j meets cell j * stride + first + i * spread,
  * spread > 0. Tile t holds the outputs start(t) + i * spread, i < tile, so that it is dense in its
  * phase of the dilation; `spread` tiles in a row cover a dense run of outputs. Axes with one tap are
@@ -105,14 +103,6 @@ static inline int64_t fc_odd_lines(int64_t distance, int64_t size)
 {
     const int64_t line = FC_LINE / size, lines = fc_parts(distance, line);
     return (lines + !(lines & 1)) * line;
-}
-
-/* A piece of the block at `base` (NULL: only count), `*used` moved past it. */
-static inline void *fc_carve(char *base, size_t *used, int64_t bytes)
-{
-    void *piece = base ? base + *used : NULL;
-    *used += (size_t)fc_round_up(bytes, FC_LINE);
-    return piece;
 }
 
 #endif

@@ -54,17 +54,17 @@ static size_t lay_out(job *job, int members, char *base)
     const int64_t size = job->size, m = fc_round_up(net->states, job->kernels->lanes);
     const int64_t offset = sizeof(int64_t), groups = net->batch / 8 + 1;
     size_t top = 0;
-    job->panels_c = fc_carve(base, &top, m * net->inputs, size);
-    job->panels_x = fc_carve(base, &top, m * net->inputs, size);
-    job->panels_h = fc_carve(base, &top, m * net->states, size);
-    job->s = fc_carve(base, &top, members * job->s_rows * job->s_row, size);
-    job->u = fc_carve(base, &top, members * job->s_rows * job->s_row, size);
-    job->zeros = fc_carve(base, &top, m, size);
-    job->x_rows = fc_carve(base, &top, members * job->s_rows, offset);
-    job->h_rows = fc_carve(base, &top, net->batch, offset);
-    job->h0_rows = fc_carve(base, &top, net->batch, offset);
-    job->done = fc_carve(base, &top, groups, offset);
-    job->taken = fc_carve(base, &top, groups, offset);
+    job->panels_c = fc_carve(base, &top, m * net->inputs * size);
+    job->panels_x = fc_carve(base, &top, m * net->inputs * size);
+    job->panels_h = fc_carve(base, &top, m * net->states * size);
+    job->s = fc_carve(base, &top, members * job->s_rows * job->s_row * size);
+    job->u = fc_carve(base, &top, members * job->s_rows * job->s_row * size);
+    job->zeros = fc_carve(base, &top, m * size);
+    job->x_rows = fc_carve(base, &top, members * job->s_rows * offset);
+    job->h_rows = fc_carve(base, &top, net->batch * offset);
+    job->h0_rows = fc_carve(base, &top, net->batch * offset);
+    job->done = fc_carve(base, &top, groups * offset);
+    job->taken = fc_carve(base, &top, groups * offset);
     return top;
 }
 

@@ -73,32 +73,32 @@ static size_t lay_out(job *job, int members, char *base)
     const int64_t m = fc_round_up(net->states, lanes), n = fc_round_up(net->inputs, lanes);
     const int64_t offset = sizeof(int64_t), groups = net->batch / 8 + 1;
     size_t top = 0;
-    job->panels_h = fc_carve(base, &top, m * m, size);
-    job->panels_c = fc_carve(base, &top, n * m, size);
-    job->panels_x = fc_carve(base, &top, n * m, size);
-    job->carry = fc_carve(base, &top, net->batch * job->row, size);
-    job->ds = fc_carve(base, &top, fc_round_up(m, job->width) / job->width * job->panel, size);
-    job->du = fc_carve(base, &top, fc_round_up(m, job->width) / job->width * job->panel, size);
-    job->near = fc_carve(base, &top, fc_most(rows, net->batch), offset);
-    job->far = fc_carve(base, &top, job->chunk, offset);
-    job->a_tap = fc_carve(base, &top, 2 * job->taps, offset);
-    job->b_taps = fc_carve(base, &top, (members + 1) * 4 * job->taps, offset);
+    job->panels_h = fc_carve(base, &top, m * m * size);
+    job->panels_c = fc_carve(base, &top, n * m * size);
+    job->panels_x = fc_carve(base, &top, n * m * size);
+    job->carry = fc_carve(base, &top, net->batch * job->row * size);
+    job->ds = fc_carve(base, &top, fc_round_up(m, job->width) / job->width * job->panel * size);
+    job->du = fc_carve(base, &top, fc_round_up(m, job->width) / job->width * job->panel * size);
+    job->near = fc_carve(base, &top, fc_most(rows, net->batch) * offset);
+    job->far = fc_carve(base, &top, job->chunk * offset);
+    job->a_tap = fc_carve(base, &top, 2 * job->taps * offset);
+    job->b_taps = fc_carve(base, &top, (members + 1) * 4 * job->taps * offset);
     for (int64_t i = 0; i < job->slots; i++) {
-        job->tables[i].ds = fc_carve(base, &top, rows, offset);
-        job->tables[i].prev = fc_carve(base, &top, rows, offset);
-        job->tables[i].x = fc_carve(base, &top, rows, offset);
+        job->tables[i].ds = fc_carve(base, &top, rows * offset);
+        job->tables[i].prev = fc_carve(base, &top, rows * offset);
+        job->tables[i].x = fc_carve(base, &top, rows * offset);
     }
-    job->band_rows = fc_carve(base, &top, BAND, offset);
-    job->zeros = fc_carve(base, &top, m, size);
-    job->sums_h = fc_carve(base, &top, net->states * job->row, size);
-    job->sums_wc = fc_carve(base, &top, net->inputs * job->row, size);
-    job->sums_wx = fc_carve(base, &top, net->inputs * job->row, size);
-    job->sums_c = fc_carve(base, &top, LEVELS * m, size);
-    job->sums_x = fc_carve(base, &top, LEVELS * m, size);
-    job->back = fc_carve(base, &top, groups, offset);
-    job->summed = fc_carve(base, &top, job->bands, offset);
-    job->taken = fc_carve(base, &top, groups + job->bands, offset);
-    job->pieces = fc_carve(base, &top, job->bands - job->w_bands, offset);
+    job->band_rows = fc_carve(base, &top, BAND * offset);
+    job->zeros = fc_carve(base, &top, m * size);
+    job->sums_h = fc_carve(base, &top, net->states * job->row * size);
+    job->sums_wc = fc_carve(base, &top, net->inputs * job->row * size);
+    job->sums_wx = fc_carve(base, &top, net->inputs * job->row * size);
+    job->sums_c = fc_carve(base, &top, LEVELS * m * size);
+    job->sums_x = fc_carve(base, &top, LEVELS * m * size);
+    job->back = fc_carve(base, &top, groups * offset);
+    job->summed = fc_carve(base, &top, job->bands * offset);
+    job->taken = fc_carve(base, &top, (groups + job->bands) * offset);
+    job->pieces = fc_carve(base, &top, (job->bands - job->w_bands) * offset);
     return top;
 }
 

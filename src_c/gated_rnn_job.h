@@ -10,24 +10,7 @@
 #include "gated_rnn.h"
 #include "kernels.h"
 #include "parallel.h"
-
-static inline void *fc_at(const void *base, int64_t element, int64_t size)
-{
-    return (char *)base + element * size;
-}
-
-static inline int64_t fc_round_up(int64_t count, int64_t to) { return (count + to - 1) / to * to; }
-static inline int64_t fc_least(int64_t a, int64_t b) { return a < b ? a : b; }
-static inline int64_t fc_most(int64_t a, int64_t b) { return a > b ? a : b; }
-
-/* Take `count` elements of scratch, aligned to a cache line and one cache line longer. With
- * *top NULL this only adds up; see the two-pass layout functions. */
-static inline void *fc_carve(char *base, size_t *top, int64_t count, int64_t size)
-{
-    void *piece = base ? base + *top : 0;
-    *top += ((size_t)count * (size_t)size + 127) / 64 * 64;
-    return piece;
-}
+#include "scratch.h"
 
 /* Index of sequence b at step t, counted in rows of x or h. */
 static inline int64_t fc_row_of(const fc_gated_rnn *net, int64_t t, int64_t b)
