@@ -44,7 +44,11 @@ def gated_rnn_forward(x, w_c, w_h, w_x, h0, b_c, b_x, lengths, bint batch_first,
         return None
     cdef cnp.npy_intp[3] out
     out[0], out[1], out[2] = shape[0], shape[1], net.states
-    cdef cnp.ndarray h = cnp.PyArray_EMPTY(3, out, cnp.PyArray_TYPE(<cnp.ndarray>x), 0)
+    cdef cnp.ndarray h
+    if out[0] * out[1] * out[2] < 1 << 22:
+        h = cnp.PyArray_EMPTY(3, out, cnp.PyArray_TYPE(<cnp.ndarray>x), 0)
+    else:  # beyond 32 MB malloc would map fresh pages every time
+        (h,) = kept_arrays(x.dtype, [(out[0], out[1], out[2])])
     if not keep_tape:
         run_gated(&net, x, w_c, w_h, w_x, h0, b_c, b_x, h, None, None)
         return h
