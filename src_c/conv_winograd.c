@@ -171,14 +171,18 @@ static void multiply(const call *c, const scratch *s, const char *u, const part 
     for (int64_t i = 0; i < p->points; i++) {
         if (p->far && of->slice == p->u.slices - 1)
             fetch_outputs(c, of, i, p->points);
+        const char *a = s->v + (i * p->data.point + of->slice * p->data.block) * p->size;
+        const char *b = u + u_point(p, i) * p->u.to_point * p->size;
+        const int more = i + 1 < p->points;
         p->kernels->gemm(&(fc_gemm){
             .m = rows, .n = fc_round_up(filters, HALF_VECTOR / p->size),
             .taps = list_terms(p, s, of->depth, tap, taps, channels, i), .k = channels,
-            .a = s->v + (i * p->data.point + of->slice * p->data.block) * p->size,
-            .a_row = s->a_row, .a_tap = s->a_tap, .a_step = 1,
-            .b = u + u_point(p, i) * p->u.to_point * p->size, .b_tap = s->b_tap, .b_step = p->u.block,
+            .a = a, .a_row = s->a_row, .a_tap = s->a_tap, .a_step = 1,
+            .b = b, .b_tap = s->b_tap, .b_step = p->u.block,
             .c = s->products + i * p->m_point * p->size, .c_row = p->u.block,
-            .accumulate = of->slice > 0});
+            .accumulate = of->slice > 0,
+            .soon = {more && p->u_far ? u + u_point(p, i + 1) * p->u.to_point * p->size : NULL,
+                     more ? a + (p->data.point + s->a_row[0]) * p->size : NULL}});
     }
 }
 

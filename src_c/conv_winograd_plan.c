@@ -12,8 +12,8 @@
 static const int64_t V_BYTES = 1 << 20, M_BYTES = 512 << 10, L3_BYTES = 12 << 20, TILES = 64;
 
 /* Outputs of so many bytes are not in L2 when they are written: fetching them while the products
- * are summed saves 1 to 3 % of the time; it costs 2 % where they are. */
-static const int64_t FAR_BYTES = 2 << 20;
+ * are summed saves 1 to 3 % of the time; it costs 2 % where they are. So it is with U. */
+static const int64_t FAR_BYTES = 2 << 20, U_FAR_BYTES = 256 << 10;
 
 fc_winograd_tiles fc_winograd_chunk_tiles(int64_t v_tile, int64_t u_bytes)
 {
@@ -74,6 +74,7 @@ static void plan_products(fc_winograd_plan *p, int packed, int threads)
     fc_tiled_plan(&p->data, p->chunk);
     p->kept = packed || p->chunks > 1;
     p->far = p->batch * p->groups * p->filters * p->out_plane * p->size > FAR_BYTES;
+    p->u_far = p->kept && u_bytes > U_FAR_BYTES;
 
     fc_winograd_weights_blocks(&p->u, p->kept);
     const int64_t tiles = fc_winograd_band_tiles(p->points * p->u.block * p->size, u_bytes);

@@ -22,7 +22,7 @@ typedef struct {
     int alone;                                 /* has each member chunks of its own? */
     int64_t band, deep, m_point;               /* strips of one product; depths, at most */
     int kept;                                  /* is U kept, or transformed when its turn comes? */
-    int far;                                   /* are the outputs to be fetched from L3? */
+    int far, u_far;                            /* are the outputs to be fetched from L3, and U? */
     int team;
 } fc_winograd_plan;
 

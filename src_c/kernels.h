@@ -42,6 +42,8 @@ typedef struct {
     int64_t c_row;
     const void *bias;        /* (m) or NULL for zeros */
     int accumulate;
+    const void *soon[2];     /* what the next product reads, in rows as those of B are, or NULL: brought
+                              * to L2 meanwhile, as much of it as there are whole tiles for */
 } fc_gemm;
 
 /* Runs of lanes gathered into rows of scratch, those of several taps at once: for each tap t, each
