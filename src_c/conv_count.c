@@ -330,6 +330,7 @@ static void count_grad_weight(const fc_conv *conv, double lanes, double terms[FC
 typedef struct {
     const fc_axis *axis;                          /* the sum's */
     double batch, groups, channels, filters;      /* of a group */
+    double taps;                                  /* of the kernel, of which a phase turns all */
     double lanes, size;
     int prepared;
 } transformed;
@@ -357,6 +358,8 @@ static void transforms(const transformed *t, double term[FC_TERMS])
     const fc_winograd_tiles of = fc_winograd_chunk_tiles((int64_t)v_tile, (int64_t)u_bytes);
     const double chunks = all <= (double)of.most ? 1 : fmax(1, all / (double)of.fit);
     const double bands = fmax(chunks, all / (double)fc_winograd_band_tiles((int64_t)m_tile, (int64_t)u_bytes));
+    const double live = products / phases;   /* points of a phase, on average */
+    const int far = u_bytes > 12 << 20 && (t->prepared || chunks > 1);
     const double blocks = ceil(t->channels * phases / 128) * ceil(t->filters / block);
     const double counted[FC_TERMS] = {
         items * products * tiles * (double)fc_axis_meetings(&axis[0]) * t->channels * results,   /* multiply-adds */
@@ -367,10 +370,11 @@ static void transforms(const transformed *t, double term[FC_TERMS])
         items * outputs * depth * results,
         strips * deep * sources,                          /* rows of tiles */
         strips * depth * results,
-        t->prepared ? 0 : weights * points,               /* weights transformed */
-        t->prepared ? 0 : weights * (double)(axis[1].taps * axis[2].taps) / phases,
-        weights * points * chunks,                        /* weights read */
-        0, 0,
+        t->prepared ? 0 : weights * live,                 /* weights transformed */
+        t->prepared ? 0 : t->groups * t->channels * results * t->taps,
+        weights * live * chunks,                          /* weights read */
+        far ? weights * live * chunks : 0,                /* and not from a cache */
+        0,
         1,
     };
     add(term, counted);
@@ -393,7 +397,8 @@ static void count_winograd(const fc_conv *given, int pass, int prepared, double 
         transforms(&(transformed){
             .axis = axis, .batch = (double)conv.batch, .groups = (double)conv.groups,
             .channels = pass == FC_GRAD_INPUT ? out : in, .filters = pass == FC_GRAD_INPUT ? in : out,
-            .lanes = lanes, .size = conv.dtype == FC_F32 ? 4 : 8, .prepared = prepared,
+            .taps = volume(conv.kernel), .lanes = lanes, .size = conv.dtype == FC_F32 ? 4 : 8,
+            .prepared = prepared,
         }, terms[pass == FC_GRAD_WEIGHT ? FC_TRANSFORMS_GRAD_WEIGHT : FC_TRANSFORMS]);
     }
 }
