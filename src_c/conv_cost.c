@@ -96,12 +96,25 @@ static int cheapest(const double cost[FC_WAYS], int way, int end)
     return best;
 }
 
+/* Do most taps meet nothing but padding? A tile's transforms round in proportion to all that the
+ * taps could meet, and what little they do meet may be as small as that. */
+static int lies_in_padding(const fc_conv *conv)
+{
+    for (int a = 0; a < 3; a++) {
+        const fc_axis axis = fc_axis_forward(conv, a);
+        if (fc_axis_meetings(&axis) * 4 < axis.outputs * axis.taps)
+            return 1;
+    }
+    return 0;
+}
+
 /* Winograd's way stands last in its passes. */
 static int choose(const fc_conv *given, int pass, int prepared)
 {
     const double small = pass == FC_GRAD_WEIGHT ? SMALL_GRAD_WEIGHT : SMALL_SUM;
     fc_conv some = *given, *conv = &some;
-    if (conv->algorithm == FC_AUTO && !prepared && forced == FC_WAYS && fc_conv_multiply_adds(conv) < small)
+    const int few = !prepared && fc_conv_multiply_adds(conv) < small;
+    if (conv->algorithm == FC_AUTO && forced == FC_WAYS && (few || lies_in_padding(conv)))
         conv->algorithm = FC_DIRECT;
     const int first = pass == FC_GRAD_WEIGHT ? FC_CHANNELS : FC_PANELS;
     const int winograd = pass == FC_GRAD_WEIGHT ? FC_TRANSFORMS_GRAD_WEIGHT : FC_TRANSFORMS;

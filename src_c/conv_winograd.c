@@ -44,6 +44,7 @@ typedef struct {
 typedef struct {
     char *stage, *rows, *products, *u, *weights;
     char *v;                 /* NULL: the team's */
+    const char *kept;        /* U, where it is not transformed as it is needed */
     int64_t *a_row, *a_tap, *b_tap;
 } scratch;
 
@@ -359,9 +360,9 @@ static const char *slice_of(const call *c, const scratch *s, const part *of, int
                             int fresh)
 {
     const plan *p = c->p;
-    if (c->packed)
-        return c->packed + ((of->group * p->u.blocks + of->block) * p->u.slices + of->slice)
-                           * p->u.to_slice * p->size;
+    if (s->kept)
+        return s->kept + ((of->group * p->u.blocks + of->block) * p->u.slices + of->slice)
+                         * p->u.to_slice * p->size;
     char *u = s->u + (bands > 1 ? of->slice * p->u.to_slice * p->size : 0);
     if (fresh)
         fc_winograd_weights_slice(&p->u, c->w, of->group, of->block, of->slice, u, s->weights);
@@ -426,7 +427,7 @@ static size_t carve_call(call *c, char *base, const void *bias)
     c->bias = bias ? fc_carve(base, &used, filters * p->size) : NULL;
     c->v = fc_carve(base, &used, p->alone ? 0 : v_bytes(p));
     c->u = p->kept && !c->packed
-           ? fc_carve(base, &used, fc_winograd_weights_bytes(&p->u)) : NULL;
+           ? fc_carve(base, &used, (p->own ? p->team : 1) * fc_winograd_weights_bytes(&p->u)) : NULL;
     return used;
 }
 
@@ -462,9 +463,13 @@ static void work(void *context, int member, int team)
     carve_member(p, c->member + (size_t)member * c->member_bytes, &s);
     if (!p->alone)
         s.v = c->v;
+    s.kept = c->packed;
     if (c->u) {
-        fc_winograd_weights_share(&p->u, c->w, c->u, s.weights, member, team);
-        fc_barrier_wait(&c->barrier, team);
+        char *u = c->u + (p->own ? member : 0) * fc_winograd_weights_bytes(&p->u);
+        fc_winograd_weights_share(&p->u, c->w, u, s.weights, p->own ? 0 : member, p->own ? 1 : team);
+        if (!p->own)
+            fc_barrier_wait(&c->barrier, team);
+        s.kept = u;
     }
     int64_t begin = 0, end = p->chunks;
     if (p->alone) {
@@ -500,8 +505,6 @@ static int run(const plan *p, const void *x, const void *w, const void *packed, 
         return FC_NO_MEMORY;
     carve_call(&c, block, bias);
     c.member = block + shared;
-    if (c.u)
-        c.packed = c.u;
     fill_tables(&c, x, bias);
     fc_parallel(team, work, &c);
     fc_arena_give(block);

@@ -21,7 +21,8 @@ typedef struct {
     int64_t points, chunk, chunks;             /* of a tile; strips of the largest chunk */
     int alone;                                 /* has each member chunks of its own? */
     int64_t band, deep, m_point;               /* strips of one product; depths, at most */
-    int kept;                                  /* is U kept, or transformed when its turn comes? */
+    int kept, own;                             /* is U kept, or transformed when its turn comes; by
+                                                * each member for itself? */
     int far, u_far;                            /* are the outputs to be fetched from L3, and U? */
     int team;
 } fc_winograd_plan;
