@@ -172,18 +172,15 @@ static void multiply(const call *c, const scratch *s, int64_t channel, int64_t c
     }
     for (int64_t i = 0; i < p->points; i++) {
         char *to = m + i * p->m_point * p->size;
-        const char *a = s->vx + (i * p->x.point + channel / p->high * p->x.block) * p->size;
-        const char *b = s->vy + (i * p->y.point + filter / p->wide * p->y.block) * p->size;
-        const int more = i + 1 < p->points;
         if (is_live(p, i, phase))
             p->kernels->gemm(&(fc_gemm){
                 .m = channels, .n = fc_least(p->wide, fc_round_up(p->filters - filter, p->lanes)),
                 .taps = taps, .k = k,
-                .a = a, .a_row = c->channel, .a_tap = s->a_tap, .a_step = p->x.pitch,
-                .b = b, .b_tap = s->b_tap, .b_step = p->y.pitch,
-                .c = to, .c_row = p->wide, .accumulate = accumulate,
-                .soon = {more ? b + p->y.point * p->size : NULL,
-                         more ? a + p->x.point * p->size : NULL}});
+                .a = s->vx + (i * p->x.point + channel / p->high * p->x.block) * p->size,
+                .a_row = c->channel, .a_tap = s->a_tap, .a_step = p->x.pitch,
+                .b = s->vy + (i * p->y.point + filter / p->wide * p->y.block) * p->size,
+                .b_tap = s->b_tap, .b_step = p->y.pitch,
+                .c = to, .c_row = p->wide, .accumulate = accumulate});
         else if (!accumulate)
             memset(to, 0, (size_t)(p->m_point * p->size));
     }
