@@ -56,13 +56,14 @@ static double singly(double count, int64_t step, int64_t most) { return step > m
 static void panels(const fc_job *job, double lanes, double term[FC_TERMS])
 {
     const fc_axis *axis = job->axis;
-    const double width = (double)fc_panels_lanes(job), along = (double)axis[2].outputs;
+    const fc_panels_shape shape = fc_conv_panels_shape(job);
+    const double width = (double)shape.lanes, along = (double)axis[2].outputs;
     const double outputs = along * (double)axis[1].outputs * (double)axis[0].outputs;
     const double pixels = (double)job->batch * outputs, groups = (double)job->groups;
     const double taps = taps_of(job), channels = (double)job->channels, rows = (double)job->rows;
     const double count = groups * ceil(pixels / width), vectors = groups * ceil(pixels / lanes);
     const double lanes_used = fmin(width, pixels), runs = fmin(lanes_used / along + 1, lanes_used);
-    const double entries = taps * ((double)job->weight_channel == taps ? 1 : ceil(channels * taps / 288));
+    const double entries = taps * ((double)job->weight_channel == taps ? 1 : ceil(channels * taps / (double)shape.near));
     const double counted[FC_TERMS] = {
         vectors * taps * channels * rows,                 /* multiply-adds */
         vectors * taps * channels * ragged(rows),
@@ -145,13 +146,12 @@ static void depthwise(const fc_job *job, const fc_planes_shape *shape, double la
     add(term, counted);
 }
 
-/* A strip is 3072 outputs of a line (conv_toeplitz.c), the last one what is left. */
-static void toeplitz(const fc_job *job, double lanes, double term[FC_TERMS])
+static void toeplitz(const fc_job *job, const fc_toeplitz_shape *shape, double lanes, double term[FC_TERMS])
 {
     const fc_axis *x = &job->axis[2];
-    const double width = (double)job->kernels->width, rows = (double)job->rows, long_strip = 3072;
+    const double width = (double)job->kernels->width, rows = (double)job->rows;
     const double lines = (double)(job->batch * job->groups * job->axis[0].outputs * job->axis[1].outputs);
-    const double strips = ceil((double)x->outputs / long_strip), k = (double)x->taps + width - 1;
+    const double strips = (double)shape->strips, long_strip = (double)shape->strip, k = (double)x->taps + width - 1;
     const double last = (double)x->outputs - (strips - 1) * long_strip;
     const double whole = (strips - 1) * long_strip / width + floor(last / width);
     const double narrow = ceil((last - floor(last / width) * width) / lanes);
@@ -223,17 +223,18 @@ static void count_whole(const fc_job *job, double lanes, int fits[FC_TRANSFORMS]
     fits[FC_DEPTHWISE] &= shape.fits;
     if (fits[FC_DEPTHWISE])
         depthwise(job, &shape, lanes, terms[FC_DEPTHWISE]);
-    fits[FC_TOEPLITZ] &= fc_conv_toeplitz_fits(job);
+    const fc_toeplitz_shape strips = fc_conv_toeplitz_shape(job);
+    fits[FC_TOEPLITZ] &= strips.fits;
     if (fits[FC_TOEPLITZ])
-        toeplitz(job, lanes, terms[FC_TOEPLITZ]);
+        toeplitz(job, &strips, lanes, terms[FC_TOEPLITZ]);
 }
 
-/* With one channel and many taps not every sum of a panel is one chain, as it is elsewhere: blocks
- * have 9216 bytes, a third of that where panels are wide (conv_panels.c). Then panels are for what
- * nothing else takes. */
+/* Where ways must not differ in bits, but panels cut a sum in two, panels are for what nothing else
+ * takes. */
 static int one_chain(const fc_conv *conv, int pass)
 {
-    return fc_conv_ways_differ(conv, pass) || volume(conv->kernel) * (conv->dtype == FC_F32 ? 4 : 8) <= 3072;
+    return fc_conv_ways_differ(conv, pass)
+        || fc_panels_one_chain(fc_volume(conv->kernel), conv->dtype == FC_F32 ? 4 : 8);
 }
 
 static void count_direct(const fc_conv *conv, int pass, double lanes, double terms[FC_WAYS][FC_TERMS])

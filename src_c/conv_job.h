@@ -120,8 +120,14 @@ void fc_job_take_segment(fc_job *job, const fc_segments *segments, int64_t i);
 
 int fc_conv_panels(const fc_job *job);
 
-/* Pixels of a panel, but for what rounds them to vectors. */
-int64_t fc_panels_lanes(const fc_job *job);
+/* How they would go about a job: pixels of a panel, but for what rounds them to vectors; taps x
+ * channels of the entries it comes in; may it be read where it lies in the source? */
+typedef struct { int64_t lanes, near; int in_place; } fc_panels_shape;
+
+fc_panels_shape fc_conv_panels_shape(const fc_job *job);
+
+/* With one channel and so many taps, is every sum one chain, as it is elsewhere? */
+int fc_panels_one_chain(int64_t taps, int64_t size);
 
 /* way: FC_PLANES, FC_APART or FC_DEPTHWISE. */
 int fc_conv_planes(const fc_job *job, int way);
@@ -138,6 +144,10 @@ typedef struct {
 fc_planes_shape fc_conv_planes_shape(const fc_job *job, int way);
 
 int fc_conv_toeplitz(const fc_job *job);
-int fc_conv_toeplitz_fits(const fc_job *job);
+
+/* A line's outputs come in strips of so many, the last one what is left. */
+typedef struct { int fits; int64_t strips, strip; } fc_toeplitz_shape;
+
+fc_toeplitz_shape fc_conv_toeplitz_shape(const fc_job *job);
 
 #endif

@@ -299,28 +299,37 @@ static int reads_in_place(const plan *p)
         && p->channel_block <= 4 * places;
 }
 
-int64_t fc_panels_lanes(const fc_job *job)
+/* What the shapes of one item decide. */
+static plan new_plan(const fc_job *job)
 {
+    plan p = {.job = job, .taps = job->axis[0].taps * job->axis[1].taps * job->axis[2].taps};
     const int64_t weights = job->rows * job->channels * fc_job_kernel(job) * job->size;
     const int64_t pixels = job->axis[0].outputs * job->axis[1].outputs * job->axis[2].outputs;
-    return weights > FAR_WEIGHTS && pixels > LANES + 16 ? WIDE * LANES : LANES;
+    p.wide = weights > FAR_WEIGHTS && pixels > LANES + 16 ? WIDE : 1;
+    cut_channels(&p);
+    p.in_place = reads_in_place(&p);
+    return p;
 }
+
+fc_panels_shape fc_conv_panels_shape(const fc_job *job)
+{
+    const plan p = new_plan(job);
+    return (fc_panels_shape){.lanes = p.wide * LANES, .near = NEAR, .in_place = p.in_place};
+}
+
+int fc_panels_one_chain(int64_t taps, int64_t size) { return taps * size <= BLOCK_BYTES / WIDE; }
 
 int fc_conv_panels(const fc_job *job)
 {
-    plan p = {.job = job};
+    plan p = new_plan(job);
     const int64_t lanes = job->kernels->lanes;
-    p.taps = job->axis[0].taps * job->axis[1].taps * job->axis[2].taps;
     p.pixels = job->batch * job->axis[0].outputs * job->axis[1].outputs * job->axis[2].outputs;
     if (!p.pixels || !job->rows)
         return FC_OK;
     /* Full panels, and a last one that takes up to one more vector before it is cut in two. */
-    p.wide = fc_panels_lanes(job) / LANES;
     p.width = p.wide * fc_most(LANES / job->kernels->width, 1) * job->kernels->width;
     p.panels = p.pixels <= p.width + lanes ? 1 : (p.pixels - lanes + p.width - 1) / p.width;
     p.row_blocks = (job->rows + job->kernels->rows - 1) / job->kernels->rows;
-    cut_channels(&p);
-    p.in_place = reads_in_place(&p);
 
     const double flops = 2.0 * job->groups * job->rows * job->channels * p.taps * p.pixels;
     const int team = fc_team_size(fc_useful_threads(job->threads, flops));

@@ -29,12 +29,13 @@ typedef struct {
     fc_units units;
 } plan;
 
-int fc_conv_toeplitz_fits(const fc_job *job)
+fc_toeplitz_shape fc_conv_toeplitz_shape(const fc_job *job)
 {
     const fc_axis *x = &job->axis[2];
-    return job->channels == 1 && job->axis[0].taps == 1 && job->axis[1].taps == 1
+    const int fits = job->channels == 1 && job->axis[0].taps == 1 && job->axis[1].taps == 1
         && x->step == 1 && (x->tap_step == 1 || x->tap_step == -1) && x->place_step == 1
         && x->taps >= MIN_TAPS && x->outputs >= MIN_OUTPUTS;
+    return (fc_toeplitz_shape){.fits = fits, .strips = fc_parts(x->outputs, STRIP), .strip = STRIP};
 }
 
 /* Cells first .. first + size - 1 of one line, zeros where there are none; returns whether all
@@ -166,7 +167,7 @@ int fc_conv_toeplitz(const fc_job *job)
 {
     const int64_t width = job->kernels->width, most_rows = STRIP / width + 1;
     plan p = {.job = job, .taps = job->axis[2].taps};
-    p.strips = (job->axis[2].outputs + STRIP - 1) / STRIP;
+    p.strips = fc_conv_toeplitz_shape(job).strips;
     p.line_size = fc_round_up(STRIP + p.taps + 2 * width, 16);
     p.kernel_size = fc_round_up(p.taps + 3 * width, 16);
     p.stride = fc_round_up((p.line_size + p.kernel_size + most_rows) * job->size, 4096);
