@@ -64,14 +64,16 @@ static void panels(const fc_job *job, double lanes, double term[FC_TERMS])
     const double count = groups * ceil(pixels / width), vectors = groups * ceil(pixels / lanes);
     const double lanes_used = fmin(width, pixels), runs = fmin(lanes_used / along + 1, lanes_used);
     const double entries = taps * ((double)job->weight_channel == taps ? 1 : ceil(channels * taps / (double)shape.near));
+    /* Nothing is gathered of a panel that lies in the source, as those do that no line ends in. */
+    const double gathered = shape.in_place ? fmin(1, width / along) : 1, cells = gathered * taps * channels;
     const double counted[FC_TERMS] = {
         vectors * taps * channels * rows,                 /* multiply-adds */
         vectors * taps * channels * ragged(rows),
-        axis[2].step > 2 ? 0 : vectors * taps * channels, /* vectors gathered */
-        singly(groups * pixels * taps * channels, axis[2].step, 2),
-        count * taps * channels * runs,                   /* runs of cells gathered */
-        count * entries * runs,
-        count * entries,
+        axis[2].step > 2 ? 0 : vectors * cells,           /* vectors gathered */
+        singly(groups * pixels * cells, axis[2].step, 2),
+        count * cells * runs,                             /* runs of cells gathered */
+        count * gathered * entries * runs,
+        count * gathered * entries,
         vectors * rows,                                   /* vectors of outputs */
         fc_job_dense(job) ? 0 : count * rows * runs,      /* runs of outputs */
         singly(groups * pixels * rows, axis[2].place_step, 2),
