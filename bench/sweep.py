@@ -223,8 +223,8 @@ def run(options):
             times["prepared"] = times["forward"] | timed(case, "prepared", operands)
         with open(options.file, "a") as file:
             for which, seconds in times.items():
-                if not seconds:
-                    continue  # all of it is padding
+                if seconds.keys() <= {"winograd"}:
+                    continue  # all of it is padding: the direct algorithm has nothing to do
                 line = dict(number=number, seed=options.seed, isa=isa, dtype=dtype)
                 line |= {"pass": which, "case": dataclasses.asdict(case), "seconds": seconds}
                 file.write(json.dumps(line) + "\n")
@@ -240,6 +240,13 @@ def report(options):
     for record in records:
         _core.select_isa(record["isa"])
         way = chosen(record["case"], record["pass"], record["dtype"])
+        if way not in record["seconds"]:
+            raise SystemExit(
+                f"number {record['number']} of seed {record['seed']} ({record['isa']}, "
+                f"{record['pass']}): {way} would be taken, and is not among the times recorded, "
+                f"{', '.join(record['seconds'])}. Record it again with this version's `run`: "
+                f"{record['case']}"
+            )
         record["loss"] = record["seconds"][way] / min(record["seconds"].values()) - 1
     print(f"{'':21}{'cases':>6}{'mean loss':>11}{'worst':>8}{'> 5 %':>7}{'> 30 %':>8}")
     for isa in [*ISAS, "all"]:

@@ -302,14 +302,17 @@ static void dots(const fc_conv *conv, const fc_weight_dots_shape *shape, double 
     const double batch = (double)conv->batch;
     const double counted[FC_TERMS] = {
         batch * shape->tiles,
+        batch * shape->across,
+        batch * shape->lines,
+        batch * shape->calls,
         batch * shape->sums,
         batch * shape->copied,
-        batch * shape->lines,
-        batch * shape->strips,
+        batch * shape->edges,
         batch * shape->singly,
-        (double)(conv->in_channels / conv->groups * conv->out_channels) * volume(conv->kernel),   /* weights */
-        (double)conv->out_channels,
-        0, 0, 0, 0, 0,
+        batch * shape->cleared + shape->scratch,
+        batch * shape->strips,
+        (double)(conv->kernel[1] + conv->kernel[2]),      /* columns and rows planned */
+        0, 0,
         1,
     };
     add(term, counted);
@@ -320,7 +323,7 @@ static void count_grad_weight(const fc_conv *conv, double lanes, double terms[FC
     const fc_conv merged = fc_conv_merge_axes(conv);
     const fc_job job = fc_job_forward(&merged, NULL, NULL, NULL, NULL, 1);
     const fc_channelwise_shape turned = fc_conv_channelwise_shape(&job, 1, 1);
-    const fc_weight_dots_shape along = fc_weight_dots_count(&merged);
+    const fc_weight_dots_shape along = fc_weight_dots_count(&merged, (int64_t)lanes * job.size);
     channels(&merged, lanes, terms[FC_CHANNELS]);
     if (along.fits)
         dots(&merged, &along, terms[FC_DOTS]);

@@ -93,16 +93,14 @@ static taps_along taps_of(const fc_conv *conv, int a)
     return t;
 }
 
-/* Cycles of Zen 4 for 64 bytes of lanes in a tile of so many rows and columns (measured). A load
- * across two cache lines takes two. */
+/* Cycles of Zen 4 for 64 bytes of lanes in tiles of so many rows and columns (measured). A load
+ * across two cache lines takes two. In one step: a long kernel has many columns, and is planned anew
+ * at each call. */
 static double tile_cost(int64_t rows, int64_t cols, int aligned)
 {
-    double cost = 0;
-    for (; cols > 0; cols -= 3) {
-        const double c = cols < 3 ? cols : 3;
-        cost += fmax(rows * c, (aligned ? 1 : 1.8) * rows + 1.6 * c) + 0.5;
-    }
-    return cost;
+    const double r = (double)rows, loads = (aligned ? 1 : 1.8) * r, c = (double)(cols % 3);
+    return (double)(cols / 3) * (fmax(3 * r, loads + 1.6 * 3) + 0.5)
+        + (c > 0 ? fmax(c * r, loads + 1.6 * c) + 0.5 : 0);
 }
 
 /* Elements that one step of a row of the tile moves dy by. */
@@ -130,22 +128,53 @@ static void choose_strip(job *j)
     j->extent[2] = fc_round_up(j->extent[2], j->vector);
 }
 
-/* Cycles for all taps of one phase of the plan's axis: full rows of taps and one that ends early. */
-static double phase_cost(const job *j, int64_t taps)
+/* So many times the product of rows and columns over these lines of k outputs. */
+static void count_product(const job *j, double times, int64_t rows, int64_t cols, int64_t jump,
+                          int64_t lines, int64_t k, fc_weight_dots_shape *w)
+{
+    if (!rows)
+        return;
+    const int aligned = jump % j->vector == 0;
+    const double vectors = times * (double)(lines * fc_parts(k, j->vector));
+    const double tiles = (double)fc_parts(cols, 3);
+    w->tiles += vectors * tile_cost(rows, cols, aligned);
+    w->across += aligned ? 0 : vectors * tiles * (double)rows;
+    w->lines += times * tiles * (double)lines;
+    w->calls += times * (double)fc_parts(cols, COLUMNS);
+}
+
+/* The same for all taps of one phase of the plan's axis: full rows of taps and one that ends early. */
+static void count_phase(const job *j, double times, int64_t taps, fc_weight_dots_shape *w)
 {
     const int64_t jump = tile_jump(j), rows = fc_parts(taps, j->width);
     const int64_t cols = j->cg * (j->axis == 1 ? j->conv.kernel[2] : fc_least(j->width, taps));
-    double cost = 0;
     for (int64_t i = 0; i < rows; i += j->rows) {
         const int64_t m = fc_least(j->rows, rows - i), more = (m - 1) * jump;
         const int64_t lines = lines_of(j, j->span) + (j->axis == 1 ? more / j->extent[2] : 0);
-        const int64_t k = fc_round_up(j->span[2] + (j->axis == 2 ? more : 0), j->vector);
-        cost += tile_cost(m, cols, jump % j->vector == 0) * lines * k / j->vector;
+        count_product(j, times, m, cols, jump, lines, j->span[2] + (j->axis == 2 ? more : 0), w);
     }
-    return cost;
 }
 
-/* What the plan j does for one image and group. */
+/* Copies of one image and group, whose planes have been laid out. Vectors that lie wholly in the array
+ * are copied line by line; the others, at the ends of lines, column by column. */
+static void count_copies(const job *j, int64_t lanes, double planes_of_x, fc_weight_dots_shape *w)
+{
+    const fc_conv *conv = &j->conv;
+    const int64_t vectors = j->extent[2] / lanes, step = conv->stride[2];
+    const int64_t lead = fc_least(fc_most(-j->along[2].low, 0), j->extent[2]);
+    const int64_t length = fc_least(j->extent[2] - lead, conv->in[2] / step);
+    const int64_t inside = step > 2 ? 0 : fc_most((lead + length) / lanes - fc_parts(lead, lanes), 0);
+    const double lines = planes_of_x * (double)fc_least(j->extent[1], conv->in[1] / conv->stride[1] + 1);
+    const double planes_of_dy = j->in_place ? 0 : w->strips * (double)(j->fg * j->span[0]);
+    const double cleared = (double)(j->in_place ? 0 : j->fg * j->dy_plane) + (double)(j->cg * j->channel);
+    w->copied = planes_of_dy * (double)(j->span[1] * (j->span[2] / lanes))
+        + lines * (double)(step == 2 ? vectors : inside);
+    w->edges = planes_of_dy * (double)(vectors - j->span[2] / lanes) + planes_of_x * (double)(vectors - inside);
+    w->singly = step > 2 ? lines * (double)length : 0;
+    w->cleared = j->steady ? 0 : w->strips * cleared / (double)j->vector;
+}
+
+/* What the plan j does for one image and group; of copies, vectors as if all were laid out. */
 static fc_weight_dots_shape count(job *j)
 {
     const int64_t *kernel = j->conv.kernel;
@@ -153,21 +182,19 @@ static fc_weight_dots_shape count(job *j)
     choose_strip(j);
     for (int a = 0; a < 3; a++)
         w.strips *= (double)fc_parts(j->conv.out[a], j->span[a]);
-    const double vectors = (double)(lines_of(j, j->span) * fc_parts(j->span[2], j->vector));
-    if (j->axis < 0)
-        w.tiles = (double)(kernel[0] * kernel[1]) * vectors
-            * ((double)(j->fg / 4) * tile_cost(4, j->cg * kernel[2], 1)
-               + (j->fg % 4 ? tile_cost(j->fg % 4, j->cg * kernel[2], 1) : 0));
+    const int64_t lines = lines_of(j, j->span);
+    if (j->axis < 0) {
+        const double times = w.strips * (double)(kernel[0] * kernel[1]), tiles = (double)(j->fg / TILE_ROWS);
+        count_product(j, times * tiles, TILE_ROWS, j->cg * kernel[2], 0, lines, j->span[2], &w);
+        count_product(j, times, j->fg % TILE_ROWS, j->cg * kernel[2], 0, lines, j->span[2], &w);
+    }
     for (int64_t k = 0; j->axis >= 0 && k < j->along[j->axis].classes; k++)
-        w.tiles += (double)(j->fg * (j->axis == 1 ? kernel[0] : j->taps / kernel[2]))
-            * phase_cost(j, (kernel[j->axis] - 1 - k) / j->along[j->axis].every + 1);
+        count_phase(j, w.strips * (double)(j->fg * (j->axis == 1 ? kernel[0] : j->taps / kernel[2])),
+                    (kernel[j->axis] - 1 - k) / j->along[j->axis].every + 1, &w);
     const int64_t classes = j->along[0].classes * j->along[1].classes * j->along[2].classes;
-    w.tiles *= w.strips;
     w.sums = w.strips * (double)(j->fg * j->cg * j->taps);
     const double cells = w.strips * (double)(j->cg * classes * j->extent[0] * j->extent[1] * j->extent[2]);
-    w.copied = w.strips * (double)j->fg * vectors + cells / (double)j->vector;
-    w.singly = j->conv.stride[2] > 2 ? cells : 0;
-    w.lines = w.strips * (double)(j->fg * j->span[0] * j->span[1] + j->cg * classes * j->extent[0] * j->extent[1]);
+    w.copied = w.strips * (double)(j->fg * lines * fc_parts(j->span[2], j->vector)) + cells / (double)j->vector;
     return w;
 }
 
@@ -240,16 +267,21 @@ static void lay_out(job *j)
                     + fc_round_up(j->margin + 2 * j->vector, j->vector)) * j->size;
 }
 
-fc_weight_dots_shape fc_weight_dots_count(const fc_conv *conv)
+fc_weight_dots_shape fc_weight_dots_count(const fc_conv *conv, int64_t bytes)
 {
     job j = new_job(conv);
     choose_plan(&j);
     lay_out(&j);
     fc_weight_dots_shape w = count(&j);
+    const int64_t classes = j.along[0].classes * j.along[1].classes * j.along[2].classes;
+    count_copies(&j, bytes / j.size, w.strips * (double)(j.cg * classes * j.extent[0]), &w);
     const double groups = (double)conv->groups;
     return (fc_weight_dots_shape){
-        .fits = j.own_bytes <= LARGEST_SCRATCH, .tiles = groups * w.tiles, .sums = groups * w.sums,
-        .copied = groups * w.copied, .singly = groups * w.singly, .lines = groups * w.lines, .strips = groups * w.strips,
+        .fits = j.own_bytes <= LARGEST_SCRATCH, .scratch = (double)j.own_bytes / 64,
+        .tiles = groups * w.tiles, .across = groups * w.across, .lines = groups * w.lines,
+        .calls = groups * w.calls, .sums = groups * w.sums, .copied = groups * w.copied,
+        .edges = groups * w.edges, .singly = groups * w.singly, .cleared = groups * w.cleared,
+        .strips = groups * w.strips,
     };
 }
 

@@ -17,11 +17,16 @@ typedef struct { double products, turned, updates, calls, lines, tile_lines; } f
 fc_weight_channels_shape fc_weight_channels_count(const fc_conv *conv, int64_t bytes);
 
 /* What lanes over outputs would do for one image: the time of its tiles, in multiply-adds of 64
- * bytes of lanes; sums across lanes; vectors and lines copied, and cells copied one by one; strips of
- * outputs. Fits where that takes no more than so much scratch. */
-typedef struct { int fits; double tiles, sums, copied, singly, lines, strips; } fc_weight_dots_shape;
+ * bytes of lanes; rows of these that are read across two cache lines; lines of outputs that tiles
+ * are given; products called for and sums across lanes; vectors of so many bytes copied, columns of
+ * them at the edges of planes, cells copied one by one, vectors cleared; strips of outputs. And for all images, 64
+ * bytes of scratch, `fits` where that is not too much. */
+typedef struct {
+    int fits;
+    double tiles, across, lines, calls, sums, copied, edges, singly, cleared, strips, scratch;
+} fc_weight_dots_shape;
 
-fc_weight_dots_shape fc_weight_dots_count(const fc_conv *conv);
+fc_weight_dots_shape fc_weight_dots_count(const fc_conv *conv, int64_t bytes);
 
 int fc_weight_dots(const fc_conv *conv, const void *dy, const void *x, void *dw, int threads);
 
