@@ -3,9 +3,9 @@
  *
  * The prices were fitted by `bench/sweep.py fit` to the times of some 1700 random geometries, a third
  * of them for each width of the vectors, on an AMD Zen 4 at 3.7 GHz. They meet these times to 7 to
- * 26 %, for most ways to 17. On 491 of them what is chosen takes 2.0 % longer on average than the
- * fastest way would, 34 of 1758 times more than 30 %, at worst 2.2 times as long. Float and
- * double have the same prices: what is counted are vectors.
+ * 26 %, for most ways to 17. On 300 other geometries what is chosen takes 1.9 % longer on average
+ * than the fastest way would, 19 of 1082 times more than 30 %, at worst twice as long. A fit to 1600
+ * more did no better. Float and double have the same prices: what is counted are vectors.
  */
 #include "conv_cost.h"
 

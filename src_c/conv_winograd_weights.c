@@ -3,7 +3,6 @@
 #include "parallel.h"
 
 enum {
-    TERMS = 128,             /* of a slice: with it U of 16 filters takes 300 KB in float32 */
     CHANNELS = 16,           /* a slice has a multiple of so many, whatever the lanes */
     CHANNELS_AT_ONCE = 8,    /* being transformed: their taps and half-way points fit L1 */
     CHANNELS_AHEAD = 16,     /* how far ahead of their use weights are asked for */
@@ -22,8 +21,7 @@ static int64_t taps_of(const fc_winograd_weights *w)
 
 void fc_winograd_weights_slices(fc_winograd_weights *w)
 {
-    /* Taps in depth lengthen the chain: 64 channels and three taps in one were off by 4.4e-6. */
-    const int64_t parts = fc_least(fc_parts(w->channels * taps_of(w), TERMS), w->channels);
+    const int64_t parts = fc_least(fc_parts(w->channels * taps_of(w), FC_WINOGRAD_TERMS), w->channels);
     w->slice = fc_round_up(fc_parts(w->channels, parts), CHANNELS);
     w->slices = fc_parts(w->channels, w->slice);
 }

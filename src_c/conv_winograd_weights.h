@@ -1,13 +1,18 @@
 /* The transform U of the weights: for each point of a tile a matrix [channel][filter].
  *
  * It lies in pieces, [group][block of filters][slice of channels], each a matrix
- * [point][tap of z][phase of the stride][channel][filter of the block]. A slice is what one product sums in one chain:
- * its length, which geometry alone decides, is part of the result. The width of a block is not.
+ * [point][tap of z][phase of the stride][channel][filter of the block]. A slice is what one product
+ * sums in one chain: its length, which geometry alone decides, is part of the result. The width of a
+ * block is not.
  */
 #ifndef FC_CONV_WINOGRAD_WEIGHTS_H
 #define FC_CONV_WINOGRAD_WEIGHTS_H
 
 #include "conv_winograd_tiles.h"
+
+/* Terms of a chain at most: channels, taps in depth and phases of a channel count. 128 channels of
+ * 28 x 28 in one chain were off by 4.1e-6, in two by 2.2e-6, which takes 1 to 2 % of the time. */
+enum { FC_WINOGRAD_TERMS = 96 };
 
 typedef struct {
     const fc_kernels *kernels;

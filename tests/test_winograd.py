@@ -102,6 +102,14 @@ def test_error_against_channels(channels, kernel, stride, dtype):
     assert np.abs(got - want).max() < 33 * np.finfo(dtype).eps * np.abs(want).max()
 
 
+def test_error_of_many_outputs(dtype):
+    """The worst of 50000: with 128 channels in one chain, 28 to 35 eps."""
+    case = problem(Geometry((1, 128, 28, 28), (64, 128, 3, 3), 1, 1), dtype)
+    got = fc.conv2d(case.x, case.w, case.b, 1, 1, algorithm="winograd")
+    want = case.forward["want"]
+    assert np.abs(got - want).max() < 24 * np.finfo(dtype).eps * np.abs(want).max()
+
+
 def test_error_with_taps_in_depth(dtype):
     """They lengthen the sum between the transforms: in one chain 640 products were too many."""
     case = problem(Geometry((1, 128, 4, 16, 16), (16, 128, 5, 3, 3), 1, 2), dtype)
