@@ -365,7 +365,7 @@ static void transforms(const transformed *t, double term[FC_TERMS])
     const double chunks = all <= (double)of.most ? 1 : fmax(1, all / (double)of.fit);
     const double bands = fmax(chunks, all / (double)fc_winograd_band_tiles((int64_t)m_tile, (int64_t)u_bytes));
     const double live = products / phases;   /* points of a phase, on average */
-    const int far = u_bytes > 12 << 20 && (t->prepared || chunks > 1);
+    const int far = fc_winograd_leaves_cache((int64_t)u_bytes) && (t->prepared || chunks > 1);
     const double blocks = ceil(t->channels * phases / FC_WINOGRAD_TERMS) * ceil(t->filters / block);
     const double counted[FC_TERMS] = {
         items * products * tiles * (double)fc_axis_meetings(&axis[0]) * t->channels * results,   /* multiply-adds */

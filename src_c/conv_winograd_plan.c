@@ -20,15 +20,17 @@ static const int64_t FAR_BYTES = 2 << 20, U_FAR_BYTES = 256 << 10;
  * 2 to 5 MB it is the same, at 9 MB 1.17 times as long. */
 static const int64_t OWN_BYTES = 4 << 20;
 
+int fc_winograd_leaves_cache(int64_t u_bytes) { return u_bytes > L3_BYTES; }
+
 fc_winograd_tiles fc_winograd_chunk_tiles(int64_t v_tile, int64_t u_bytes)
 {
     const int64_t some = fc_most(1, V_BYTES / v_tile), many = fc_most(some, TILES);
-    return (fc_winograd_tiles){u_bytes > L3_BYTES ? many : some, many};
+    return (fc_winograd_tiles){fc_winograd_leaves_cache(u_bytes) ? many : some, many};
 }
 
 int64_t fc_winograd_band_tiles(int64_t m_tile, int64_t u_bytes)
 {
-    return fc_most(u_bytes > L3_BYTES ? TILES : 1, M_BYTES / m_tile);
+    return fc_most(fc_winograd_leaves_cache(u_bytes) ? TILES : 1, M_BYTES / m_tile);
 }
 
 /* Chunks for a team. Members that share V pass half of it from core to core, which takes as long as
