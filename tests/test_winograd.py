@@ -14,46 +14,56 @@ from fastconv import reference
 # The reference says so when it computes with infinities.
 pytestmark = pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
 
+# Those that the tests of bits and of what is not finite ask for by name.
+RAGGED = Geometry((1, 37, 29, 31), (41, 37, 3, 3), 1, 1)
+TWO_SLICES = Geometry((1, 130, 7, 6), (70, 130, 3, 3), 1, 1)  # of channels, and two blocks
+DILATED = Geometry((2, 9, 23, 31), (18, 9, 3, 3), 1, (3, 2), (3, 2))  # phases
+DILATED_1D = Geometry((2, 9, 131), (18, 9, 3), 1, 4, 4)
+VIDEO = Geometry((2, 9, 6, 17, 15), (18, 9, 3, 3, 3), (2, 1, 1), 1)  # the outermost axis as written
+NO_INFINITY = Geometry((2, 9, 6, 9), (18, 9, 3, 3), 1, 1)  # along both axes
+STRIDED_GROUPS = Geometry((2, 10, 23, 150), (20, 5, 3, 3), 2, ((0, 1), (1, 3)), 1, 2)
+STRIDED_VIDEO = Geometry((2, 70, 5, 9, 8), (6, 70, 3, 3, 5), (2, 2, 2), 1)
+
 GEOMETRIES = [
     Geometry((1, 1, 3, 3), (1, 1, 3, 3)),  # one output of a tile
     Geometry((3, 17, 1, 1), (18, 17, 3, 3), 1, 1),  # one cell
     Geometry((2, 3, 9, 11), (5, 3, 3, 3), 1, 1),
-    Geometry((1, 37, 29, 31), (41, 37, 3, 3), 1, 1),  # ragged everything
-    Geometry((1, 130, 7, 6), (70, 130, 3, 3), 1, 1),  # two slices of channels, two blocks
+    RAGGED,
+    TWO_SLICES,
     Geometry((3, 20, 16, 64), (24, 20, 3, 3), 1, ((0, 2), (2, 0))),
     Geometry((1, 4, 5, 300), (6, 4, 3, 3), 1, 1),  # rows of several strips
     Geometry((2, 12, 13, 70), (20, 3, 3, 3), 1, (3, 1), 1, 4),  # groups
     Geometry((1, 4, 7, 5), (3, 4, 3, 3), 1, 9),  # tiles wholly in the padding
-    Geometry((2, 9, 23, 31), (18, 9, 3, 3), 1, (3, 2), (3, 2)),  # dilation: phases
+    DILATED,
     Geometry((1, 5, 33, 33), (7, 5, 3, 3), 1, 12, 12),
     Geometry((2, 9, 17, 31), (18, 9, 5, 5), 1, 2),
     Geometry((2, 9, 17, 31), (18, 9, 2, 4), 1, "same"),
     Geometry((1, 5, 19, 21), (7, 5, 1, 3), 1, (0, 1)),  # one axis alone
     Geometry((1, 5, 19, 21), (7, 5, 4, 1), 1, "valid"),
-    Geometry((2, 9, 131), (18, 9, 3), 1, 4, 4),
+    DILATED_1D,
     Geometry((1, 9, 1331), (18, 9, 5), 1, ((8, 0),), 2),  # one-dimensional, causal
-    Geometry((2, 9, 6, 17, 15), (18, 9, 3, 3, 3), (2, 1, 1), 1),  # the outermost axis as written
+    VIDEO,
     Geometry((1, 4, 5, 9, 8), (6, 4, 2, 2, 5), 1, (1, 0, 2), (2, 1, 1)),
     Geometry((2, 9, 23, 30), (18, 9, 3, 3), 2, (3, 1), 2),  # every second cell is met
     Geometry((1, 6, 23, 31), (8, 3, 3, 3), (2, 3), ((1, 4), (7, 0)), (4, 6), 2),
     Geometry((2, 5, 9, 31), (7, 5, 1, 3), (3, 1), (2, 1)),  # every third row
     Geometry((2, 5, 1, 9), (7, 5, 3, 3), 2, ((1, 5), (1, 1)), 2),  # no cell of a column
     Geometry((1, 5, 7, 19, 9), (7, 5, 2, 3, 3), (4, 2, 1), (1, 2, 0), (2, 2, 1)),
-    Geometry((2, 9, 6, 9), (18, 9, 3, 3), 1, 1),  # no infinity along both axes
+    NO_INFINITY,
     Geometry((2, 9, 4, 7), (18, 9, 4, 2), 1, "same"),
     Geometry((2, 9, 5, 11), (18, 9, 3, 4), 1, "same"),
 ]
 # Phases of the stride, summed between the transforms.
 STRIDED = [
     Geometry((1, 37, 29, 31), (41, 37, 3, 3), 2, 1),
-    Geometry((2, 10, 23, 150), (20, 5, 3, 3), 2, ((0, 1), (1, 3)), 1, 2),
+    STRIDED_GROUPS,
     Geometry((1, 3, 41, 40), (18, 3, 7, 7), 2, 3),
     Geometry((2, 9, 17, 31), (18, 9, 5, 4), (2, 1), 2, (3, 1)),
     Geometry((1, 4, 20, 29), (6, 4, 3, 8), (1, 3), (9, 2), (1, 2)),
     Geometry((2, 9, 131), (18, 9, 3), 2, 1),
     Geometry((1, 5, 19, 22), (7, 5, 1, 9), (3, 4), (0, 5)),
     Geometry((1, 5, 22, 19), (7, 5, 10, 1), 2, "same"),
-    Geometry((2, 70, 5, 9, 8), (6, 70, 3, 3, 5), (2, 2, 2), 1),
+    STRIDED_VIDEO,
     Geometry((1, 2, 5, 1), (3, 2, 5, 3), 2, 4),  # phases without a cell
 ]
 GEOMETRIES += STRIDED
@@ -121,7 +131,10 @@ def test_error_with_taps_in_depth(dtype):
 # --- bits ---------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=[GEOMETRIES[i] for i in (3, 4, 9, 17, 24)] + STRIDED[1:9:7], ids=str)
+@pytest.fixture(
+    params=[RAGGED, TWO_SLICES, DILATED, VIDEO, NO_INFINITY, STRIDED_GROUPS, STRIDED_VIDEO],
+    ids=str,
+)
 def run(request, dtype):
     """All four results of one geometry, for some of its images."""
     geometry = request.param
@@ -172,7 +185,7 @@ def test_prepared_has_the_bits_of_the_plain_call(geometry, isa, dtype):
 
 
 def test_prepared_on_one_isa_serves_another(dtype):
-    case = problem(GEOMETRIES[3], dtype)
+    case = problem(RAGGED, dtype)
     prepared = fc.prepare_conv(case.w, case.b, padding=1, algorithm="winograd")
     for _ in every_isa():
         assert_close(prepared(case.x), **case.forward, floor=FAST_ALGORITHM_EPS)
@@ -196,7 +209,7 @@ def test_prepared_takes_images_of_any_size_and_dtype():
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize(
     "geometry",
-    [GEOMETRIES[i] for i in (3, 9, 15, 17, 24)] + STRIDED[1:9:7],
+    [RAGGED, DILATED, DILATED_1D, VIDEO, NO_INFINITY, STRIDED_GROUPS, STRIDED_VIDEO],
     ids=str,
 )
 def test_nonfinite_values_reach_what_the_equation_says(geometry, value, isa, dtype):
@@ -221,7 +234,7 @@ def test_nonfinite_values_reach_what_the_equation_says(geometry, value, isa, dty
 
 
 def test_what_a_nonfinite_value_does_not_reach_is_right(isa, dtype):
-    case = problem(GEOMETRIES[3], dtype)
+    case = problem(RAGGED, dtype)
     x = case.x.copy()
     x[0, 3, 4:9, 7] = np.inf
     got = fc.conv2d(x, case.w, case.b, 1, 1, algorithm="winograd")
@@ -230,7 +243,7 @@ def test_what_a_nonfinite_value_does_not_reach_is_right(isa, dtype):
 
 
 def test_nonfinite_weight_reaches_all_that_it_meets(isa, dtype):
-    case = problem(GEOMETRIES[3], dtype)
+    case = problem(RAGGED, dtype)
     w = case.w.copy()
     w[5, 3, 0, 1] = np.inf
     got = fc.conv2d(case.x, w, case.b, 1, 1, algorithm="winograd")
