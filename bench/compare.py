@@ -6,6 +6,7 @@
     python bench/compare.py fastconv --dtype float64 --peer-dtype float32
     python bench/compare.py fastconv --threads 2 --peer-threads 1
     python bench/compare.py torch --algorithm direct
+    python bench/compare.py torch --rows 1x37x29x31:37x37x3x3:1:1       # a layer of your own
     python bench/compare.py ../before       # a checkout in which fastconv is built in place
 
 The other libraries are those of the extra `peers`: pip install -e '.[bench,peers]'.
@@ -33,7 +34,7 @@ import sys
 
 import peak
 from peers import PEERS, serve
-from workloads import ROWS
+from workloads import ROWS, own_row
 
 LARGEST_ERROR = 1e-5  # of a peer that counts
 
@@ -140,9 +141,11 @@ def best_ratio(record):
 
 
 def chosen(patterns):
-    """Rows of which one of the patterns fits the name or is the kind."""
+    """Rows of which one of the patterns fits the name or is the kind, or that it writes out."""
     rows = {
-        pattern: [
+        pattern: [own_row(pattern)]
+        if ":" in pattern
+        else [
             row
             for row in ROWS.values()
             if fnmatch.fnmatch(row.name, pattern) or row.kind == pattern
@@ -160,7 +163,7 @@ def print_head(ours, peers):
         top = f"{side.peak:.0f} GFLOP/s (on registers)" if side.peak else "no C compiler"
         print(f"{side.name}: {side.threads} threads, {side.dtype}, FMA peak {top}")
     print(
-        f"\n{'row':21}{'pass':10}{'':13}{'us':>10}{'ratio':>7}{'GF/s':>7}{'of peak':>9}"
+        f"\n{'row':20} {'pass':10}{'':13}{'us':>10}{'ratio':>7}{'GF/s':>7}{'of peak':>9}"
         f"{'error':>9}{'FMA us':>10}{'bytes us':>10}{'x floor':>9}{'scratch MB':>12}"
     )
 
@@ -170,7 +173,7 @@ def print_row(record, ours, peers):
     for side in peers:
         measured = record["peers"][side.peer]
         if measured is None:
-            print(f"{record['row']:21}{record['pass']:10}{side.name:13}{'absent':>10}")
+            print(f"{record['row']:20} {record['pass']:10}{side.name:13}{'absent':>10}")
         else:
             print(line(record, side, measured) + ("" if counts(measured) else "  not counted"))
     sys.stdout.flush()
@@ -182,7 +185,7 @@ def line(record, side, measured):
     share = f"{rate / side.peak:.0%}" if side.peak else "-"
     error = f"{measured['error']:.1e}" if "error" in measured else "-"
     return (
-        f"{record['row']:21}{record['pass']:10}{side.name:13}"
+        f"{record['row']:20} {record['pass']:10}{side.name:13}"
         f"{1e6 * measured['median']:10.1f}{ratio:>7}{rate:7.1f}{share:>9}{error:>9}"
     )
 
@@ -239,7 +242,10 @@ def main():
         "peers", nargs="+", type=known_peer, help=f"{', '.join(PEERS)}, or a checkout of ours"
     )
     parser.add_argument(
-        "--rows", nargs="+", default=["*"], help="names, patterns or kinds, such as conv"
+        "--rows",
+        nargs="+",
+        default=["*"],
+        help="names, patterns, kinds such as conv, or input:weight:stride:padding:dilation:groups",
     )
     parser.add_argument("--passes", nargs="+", help="forward, prepared, backward, ...; else all")
     parser.add_argument("--algorithm", choices=["auto", "direct", "winograd"], default="auto")

@@ -192,3 +192,10 @@ GATED_RNN = [
 # fmt: on
 
 ROWS = {row.name: row for row in [*CONV, *ATTENTION_RNN, *GATED_RNN]}
+
+
+def own_row(text):
+    """The convolution that "1x37x29x31:37x37x3x3:1:1" writes out: input, weight, then stride,
+    padding, dilation and groups as far as they are not the usual."""
+    input, weight, *settings = (tuple(int(n) for n in part.split("x")) for part in text.split(":"))
+    return Conv(text, input, weight, *(setting for (setting,) in settings))
