@@ -32,7 +32,7 @@ enum { FC_F32 = 0, FC_F64 = 1, FC_DTYPES = 2 };
 typedef struct {
     int64_t m, n, taps, k;   /* all >= 0 */
     const void *a;           /* never read past the elements that the formula names */
-    const int64_t *a_row;    /* (m) */
+    const int64_t *a_row;    /* (m); the last columns gain where eight rows lie side by side */
     const int64_t *a_tap;    /* (taps) */
     int64_t a_step;
     const void *b;           /* each row readable up to n rounded up to a multiple of `lanes` */

@@ -23,6 +23,14 @@ LARGE = [
     Geometry((1, 16, 8, 20, 20), (16, 16, 3, 3, 3), 1, 1),
 ]
 
+# One, two, three and seven pixels beside whole vectors of them, or none; sums in several products.
+ENDS = [
+    Geometry((1, 2400, 1), (70, 2400, 1)),
+    Geometry((1, 2400, 7), (70, 2400, 1)),
+    Geometry((1, 9, 2, 9), (70, 9, 1, 1)),
+    Geometry((1, 9, 5, 7), (70, 9, 1, 1)),
+]
+
 
 def results(p, algorithm):
     """Output and gradients."""
@@ -70,7 +78,7 @@ def test_batch(geometry, isa, dtype):
             assert whole[i].tobytes() == one.tobytes() == bare.tobytes()
 
 
-@pytest.mark.parametrize("geometry", LARGE + NAMED + HEAVY + LONG, ids=str)
+@pytest.mark.parametrize("geometry", LARGE + ENDS + NAMED + HEAVY + LONG, ids=str)
 def test_instruction_sets_with_fma(geometry, dtype):
     p = problem(geometry, dtype)
     every = {isa: results(p, "direct") for isa in every_isa_with_fma()}
@@ -78,7 +86,7 @@ def test_instruction_sets_with_fma(geometry, dtype):
         assert_same_bits(every[one], every[other], f"{one} and {other}")
 
 
-@pytest.mark.parametrize("geometry", LARGE[:6] + PADDED + LONG[:4], ids=str)
+@pytest.mark.parametrize("geometry", LARGE[:6] + ENDS + PADDED + LONG[:4], ids=str)
 def test_prepared(geometry, isa, dtype, threads, algorithm):
     p = problem(geometry, dtype)
     prepared = fc.prepare_conv(
