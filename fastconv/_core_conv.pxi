@@ -24,19 +24,22 @@ cdef extern from "conv.h" nogil:
                         void *y, int threads)
     size_t fc_conv_packed_bytes(const fc_conv *conv)
     int fc_conv_pack(const fc_conv *conv, const void *w, void *packed, int threads)
-    int fc_conv_forward_packed(const fc_conv *conv, const void *x, const void *w,
-                               const void *packed, const void *bias, void *y, int threads)
     int fc_conv_grad_input(const fc_conv *conv, const void *dy, const void *w, const void *bias,
                            void *dx, int threads)
     int fc_conv_grad_weight(const fc_conv *conv, const void *dy, const void *x, void *dw,
                             int threads)
     int fc_conv_grad_bias(const fc_conv *conv, const void *dy, void *db, int threads)
 
+cdef extern from "conv_job.h" nogil:
+    ctypedef struct fc_plan:
+        fc_conv conv
+        double multiply_adds
+    void fc_conv_plan(fc_plan *plan, const fc_conv *conv, bint packed)
+    int fc_conv_run(const fc_plan *plan, const void *x, const void *w, const void *packed,
+                    const void *bias, void *y, int threads)
+
 cdef extern from "conv_winograd.h" nogil:
     bint fc_winograd_fits(const fc_conv *conv)
-
-cdef extern from "conv_count.h" nogil:
-    double fc_conv_multiply_adds(const fc_conv *conv)
 
 cdef extern from "conv_cost.h" nogil:
     enum:
@@ -71,6 +74,7 @@ def conv_forward(int rank, input, weight, bias, stride, padding, dilation, group
                  packed=None):
     """y, or None where this is not the common case. `packed`: from pack_weights, if at all."""
     cdef fc_conv conv
+    cdef fc_plan plan
     cdef cnp.ndarray x, w, y
     if not read_operands(&conv, rank, input, weight):
         return None
@@ -83,33 +87,46 @@ def conv_forward(int rank, input, weight, bias, stride, padding, dilation, group
         return None
     y = output(rank, x, w, bias, conv.out_channels, conv.out, out)
     if y is not None:
-        run_forward(&conv, x, w, bias, packed, y)
+        fc_conv_plan(&plan, &conv, packed is not None)
+        run_forward(&plan, x, w, bias, packed, y)
     return y
 
 
-cdef int run_forward(const fc_conv *conv, cnp.ndarray x, cnp.ndarray w, object bias, object packed,
+cdef int run_forward(const fc_plan *plan, cnp.ndarray x, cnp.ndarray w, object bias, object packed,
                      cnp.ndarray y) except -1:
     cdef void *b = bias_data(bias)
     cdef void *p = NULL if packed is None else aligned(<cnp.ndarray>packed)
     cdef int status
-    if fc_conv_multiply_adds(conv) < BRIEF and cnp.PyArray_SIZE(x) < BRIEF:
-        status = fc_conv_forward_packed(conv, cnp.PyArray_DATA(x), cnp.PyArray_DATA(w), p, b,
-                                        cnp.PyArray_DATA(y), 1)
+    if plan.multiply_adds < BRIEF and cnp.PyArray_SIZE(x) < BRIEF:
+        status = fc_conv_run(plan, cnp.PyArray_DATA(x), cnp.PyArray_DATA(w), p, b,
+                             cnp.PyArray_DATA(y), 1)
     else:
         with nogil:
-            status = fc_conv_forward_packed(conv, cnp.PyArray_DATA(x), cnp.PyArray_DATA(w), p, b,
-                                            cnp.PyArray_DATA(y), thread_limit())
+            status = fc_conv_run(plan, cnp.PyArray_DATA(x), cnp.PyArray_DATA(w), p, b,
+                                 cnp.PyArray_DATA(y), thread_limit())
     if status != FC_OK:
         raise MemoryError("no memory for the scratch space of a convolution")
     return 0
+
+
+@cython.final
+@cython.auto_pickle(False)
+cdef class Plan:
+    """How images of one shape are convolved. Never changed once it is made."""
+    cdef fc_plan plan
+
+    cdef bint fits(self, int rank, cnp.ndarray x) noexcept:
+        """Is x such an image, in such a batch?"""
+        cdef const fc_conv *conv = &self.plan.conv
+        return has_lengths(rank, x, conv.batch, conv.in_channels, conv.image)
 
 
 @cython.auto_pickle(False)
 cdef class PreparedForward:
     """conv_forward with everything read beforehand but the input: what a call of PreparedConv is.
     That hands over what it holds by `keep`, and has `general` for what is not the common case."""
-    cdef fc_conv conv        # its dtype -1: nothing is common about these weights; else the last input's
-    cdef bint read           # does conv know an input?
+    cdef fc_conv conv        # without an image; its dtype -1: nothing is common about these weights
+    cdef Plan plan           # for images as the last one, or None
     cdef int rank
     cdef object padding
     cdef object bias
@@ -122,40 +139,42 @@ cdef class PreparedForward:
         if not read_weight(&self.conv, rank, weight, stride, dilation, groups):
             self.conv.dtype = -1
         self.rank, self.weight, self.bias, self.packed, self.padding = rank, weight, bias, packed, padding
-        self.read = False
+        self.plan = None
 
     def __call__(self, input, *, out=None):
         """The convolution of `input` ([N,] C, \\*spatial); see `conv2d`."""
-        cdef fc_conv conv
+        cdef Plan plan
         cdef cnp.ndarray y
         if (self.conv.dtype >= 0 and self.conv.dtype == kernel_dtype(input)
-                and has_rank(input, self.rank) and self.reads(input)):
-            conv = self.conv   # its own: while this runs, another thread may bring other images
-            y = output(self.rank, input, self.weight, self.bias, conv.out_channels, conv.out, out)
-            if y is not None:
-                run_forward(&conv, input, self.weight, self.bias, self.packed, y)
-                return y
+                and has_rank(input, self.rank)):
+            plan = self.planned(input)
+            if plan is not None:
+                y = output(self.rank, input, self.weight, self.bias, plan.plan.conv.out_channels,
+                           plan.plan.conv.out, out)
+                if y is not None:
+                    run_forward(&plan.plan, input, self.weight, self.bias, self.packed, y)
+                    return y
         return self.general(input, out)
 
-    cdef bint reads(self, cnp.ndarray x) noexcept:
-        """Into self.conv, which may know images of that shape already."""
-        cdef fc_conv conv = self.conv
-        cdef int64_t channels
-        read_image(self.rank, x, &conv.batch, &channels, conv.image)
-        if self.read and channels == conv.in_channels and is_same_image(&conv, &self.conv):
-            return True
+    cdef Plan planned(self, cnp.ndarray x):
+        """The last call's plan if x is such an image, else a new one in its place (a call that is at
+        it on another thread holds it); None where x is not the common case."""
+        cdef Plan plan
+        cdef fc_conv conv
+        with cython.critical_section(self):
+            plan = self.plan
+        if plan is not None and plan.fits(self.rank, x):
+            return plan
+        conv = self.conv
         if not read_input(&conv, self.rank, x, self.padding):
-            return False
+            return None
         if conv.algorithm == FC_WINOGRAD and not fc_winograd_fits(&conv):
-            return False
-        self.conv = conv
-        self.read = True
-        return True
-
-
-cdef inline bint is_same_image(const fc_conv *a, const fc_conv *b) noexcept:
-    return (a.batch == b.batch and a.image[0] == b.image[0] and a.image[1] == b.image[1]
-            and a.image[2] == b.image[2])
+            return None
+        plan = Plan()
+        fc_conv_plan(&plan.plan, &conv, self.packed is not None)
+        with cython.critical_section(self):
+            self.plan = plan
+        return plan
 
 
 cdef inline void *aligned(cnp.ndarray packed) noexcept:
@@ -573,13 +592,19 @@ cdef inline void *bias_data(object bias) noexcept:
 cdef bint is_image(object array, const fc_conv *conv, int rank, int ndim, int64_t channels,
                    const int64_t *lengths) noexcept:
     """An array of the same dtype, ([N,] channels, *lengths), unbatched where ndim = rank + 1?"""
-    cdef int64_t batch
-    cdef int64_t got_channels
-    cdef int64_t got[3]
     if kernel_dtype(array) != conv.dtype or cnp.PyArray_NDIM(<cnp.ndarray>array) != ndim:
         return False
-    read_image(rank, <cnp.ndarray>array, &batch, &got_channels, got)
-    return (batch == conv.batch and got_channels == channels and got[0] == lengths[0]
+    return has_lengths(rank, <cnp.ndarray>array, conv.batch, channels, lengths)
+
+
+cdef inline bint has_lengths(int rank, cnp.ndarray x, int64_t batch, int64_t channels,
+                             const int64_t *lengths) noexcept:
+    """([N,] channels, *lengths)?"""
+    cdef int64_t got_batch
+    cdef int64_t got_channels
+    cdef int64_t got[3]
+    read_image(rank, x, &got_batch, &got_channels, got)
+    return (got_batch == batch and got_channels == channels and got[0] == lengths[0]
             and got[1] == lengths[1] and got[2] == lengths[2])
 
 

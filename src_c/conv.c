@@ -14,8 +14,20 @@ static void strides(const int64_t lengths[3], int64_t out[3])
     out[0] = lengths[1] * lengths[2];
 }
 
-/* By a direct way; changes the job's axes. The last three ways take a job whole. */
-static int run(fc_job *job, int way)
+/* The other direct ways take a job whole. */
+static int takes_segments(int way) { return way == FC_PANELS || way == FC_PLANES || way == FC_APART; }
+
+/* The job's segments, where its way takes them; the job becomes the first. */
+static void cut(fc_job *job, int way, fc_segments *segments)
+{
+    if (!takes_segments(way))
+        return;
+    fc_job_segments(job, segments);
+    fc_job_take_segment(job, segments, 0);
+}
+
+/* By a direct way, one segment after the other; changes the job's axes. */
+static int run(fc_job *job, int way, const fc_segments *segments)
 {
     if (way == FC_CHANNELWISE)
         return fc_conv_channelwise(job, 1);
@@ -23,11 +35,10 @@ static int run(fc_job *job, int way)
         return fc_conv_toeplitz(job);
     if (way == FC_DEPTHWISE)
         return fc_conv_planes(job, way);
-    fc_segments segments;
-    fc_job_segments(job, &segments);
     int status = FC_OK;
-    for (int64_t i = 0; i < fc_volume(segments.count) && status == FC_OK; i++) {
-        fc_job_take_segment(job, &segments, i);
+    for (int64_t i = 0; i < fc_volume(segments->count) && status == FC_OK; i++) {
+        if (i > 0)
+            fc_job_take_segment(job, segments, i);
         status = way == FC_PANELS || fc_job_empty(job) ? fc_conv_panels(job) : fc_conv_planes(job, way);
     }
     return status;
@@ -73,25 +84,43 @@ static int worth_packing(const fc_conv *conv)
         && conv->in_channels > conv->groups && conv->out_channels >= 8 * conv->groups;
 }
 
-/* y[n, f, o] = bias[f] + sum of x[n, c, o * stride + r * dilation - before] w[f, c, r] */
-int fc_conv_forward_packed(const fc_conv *given, const void *x, const void *w, const void *packed,
-                           const void *bias, void *y, int threads)
+void fc_conv_plan(fc_plan *plan, const fc_conv *conv, int packed)
 {
-    const int way = fc_conv_choose(given, FC_FORWARD, 0);
-    if (way == FC_TRANSFORMS)
-        return packed ? fc_winograd_forward_packed(given, x, w, packed, bias, y, threads)
-                      : fc_winograd_forward(given, x, w, bias, y, threads);
-    const fc_conv conv = fc_conv_merge_axes(given);
-    fc_job job = fc_job_forward(&conv, x, w, bias, y, threads);
-    if (packed && given->algorithm == FC_DIRECT)
-        take_packed(&job, packed);
-    return run(&job, way);
+    plan->conv = *conv;
+    plan->multiply_adds = fc_conv_multiply_adds(conv);
+    plan->way = fc_conv_choose(conv, FC_FORWARD, 0);
+    if (plan->way == FC_TRANSFORMS)
+        return;
+    const fc_conv merged = fc_conv_merge_axes(conv);
+    plan->job = fc_job_forward(&merged, NULL, NULL, NULL, NULL, 0);
+    plan->reads_packed = packed && conv->algorithm == FC_DIRECT;
+    if (plan->reads_packed)
+        take_packed(&plan->job, NULL);
+    cut(&plan->job, plan->way, &plan->segments);
 }
 
-int fc_conv_forward(const fc_conv *given, const void *x, const void *w, const void *bias,
-                    void *y, int threads)
+/* y[n, f, o] = bias[f] + sum of x[n, c, o * stride + r * dilation - before] w[f, c, r] */
+int fc_conv_run(const fc_plan *plan, const void *x, const void *w, const void *packed,
+                const void *bias, void *y, int threads)
 {
-    return fc_conv_forward_packed(given, x, w, NULL, bias, y, threads);
+    if (plan->way == FC_TRANSFORMS)
+        return packed ? fc_winograd_forward_packed(&plan->conv, x, w, packed, bias, y, threads)
+                      : fc_winograd_forward(&plan->conv, x, w, bias, y, threads);
+    fc_job job = plan->job;
+    job.source = x;
+    job.weight = plan->reads_packed ? packed : w;
+    job.bias = bias;
+    job.out = y;
+    job.threads = threads;
+    return run(&job, plan->way, &plan->segments);
+}
+
+int fc_conv_forward(const fc_conv *conv, const void *x, const void *w, const void *bias, void *y,
+                    int threads)
+{
+    fc_plan plan;
+    fc_conv_plan(&plan, conv, 0);
+    return fc_conv_run(&plan, x, w, NULL, bias, y, threads);
 }
 
 size_t fc_conv_packed_bytes(const fc_conv *conv)
@@ -183,6 +212,7 @@ int fc_conv_grad_input(const fc_conv *given, const void *dy, const void *w, cons
     const fc_job all = fc_job_grad_input(&conv, dy, w, bias, dx, threads);
     const int64_t phases = fc_job_phases(&conv);
     fc_job job[FC_MOST_PHASES];
+    fc_segments segments;
     if (phases > 1 && way == FC_CHANNELWISE) {
         for (int64_t phase = 0; phase < phases; phase++)
             job[phase] = fc_job_phase(&all, &conv, phase);
@@ -195,7 +225,8 @@ int fc_conv_grad_input(const fc_conv *given, const void *dy, const void *w, cons
         job[0] = fc_job_phase(&all, &conv, phase);
         if (filled && !(job->axis[0].taps && job->axis[1].taps && job->axis[2].taps))
             continue;
-        const int status = run(job, way);
+        cut(job, way, &segments);
+        const int status = run(job, way, &segments);
         if (status != FC_OK)
             return status;
     }

@@ -43,13 +43,11 @@ typedef struct {
 int fc_conv_forward(const fc_conv *conv, const void *x, const void *w, const void *bias,
                     void *y, int threads);
 
-/* The same with weights that have been packed for the algorithm that conv names (not FC_AUTO), with
- * any image, for the instruction set in force: their size in bytes, 0 where nothing is gained; the
- * packing, `packed` aligned to 64 bytes; the convolution, which still reads w. The same bits. */
+/* Weights packed for the algorithm that conv names (not FC_AUTO), with any image, for the instruction
+ * set in force: their size in bytes, 0 where nothing is gained; the packing, `packed` aligned to 64
+ * bytes. The convolution (fc_conv_run in conv_job.h) still reads w, and has the same bits. */
 size_t fc_conv_packed_bytes(const fc_conv *conv);
 int fc_conv_pack(const fc_conv *conv, const void *w, void *packed, int threads);
-int fc_conv_forward_packed(const fc_conv *conv, const void *x, const void *w, const void *packed,
-                           const void *bias, void *y, int threads);
 
 /* dy (as y), w -> dx (as x):
  *     dx[n, c, i] = bias[c] + sum over f and all o, r with o * stride + r * dilation - before = i

@@ -118,6 +118,21 @@ void fc_job_segments(const fc_job *job, fc_segments *segments);
 /* Make the job number i of count[0] * count[1] * count[2]. */
 void fc_job_take_segment(fc_job *job, const fc_segments *segments, int64_t i);
 
+/* A forward pass as shapes, dtype and instruction set decide it, before any array is known. Made
+ * for one call, or once for many: nothing changes it. */
+typedef struct {
+    fc_conv conv;
+    int way, reads_packed;              /* does a direct way read packed weights? */
+    double multiply_adds;               /* of one image */
+    fc_job job;                         /* without pointers and threads; the first of */
+    fc_segments segments;               /* the segments, where its way takes them */
+} fc_plan;
+
+/* x, w -> y as conv.h says. packed: NULL, or where `packed` was set from fc_conv_pack. */
+void fc_conv_plan(fc_plan *plan, const fc_conv *conv, int packed);
+int fc_conv_run(const fc_plan *plan, const void *x, const void *w, const void *packed,
+                const void *bias, void *y, int threads);
+
 int fc_conv_panels(const fc_job *job);
 
 /* How they would go about a job: pixels of a panel, but for what rounds them to vectors; taps x

@@ -294,26 +294,27 @@ static int reads_in_place(const plan *p)
 {
     enum { L2_BYTES = 2048 * 64 };   /* one line of each set */
     const fc_job *job = p->job;
-    const int64_t places = L2_BYTES / fc_gcd(job->source_channel * job->size, L2_BYTES);
-    return p->taps == 1 && job->weight_row == 1 && job->axis[2].step == 1
-        && p->channel_block <= 4 * places;
+    if (p->taps != 1 || job->weight_row != 1 || job->axis[2].step != 1)
+        return 0;
+    return p->channel_block <= 4 * (L2_BYTES / fc_gcd(job->source_channel * job->size, L2_BYTES));
 }
 
 /* What the shapes of one item decide. */
-static plan new_plan(const fc_job *job)
+static void set_shapes(plan *p, const fc_job *job)
 {
-    plan p = {.job = job, .taps = job->axis[0].taps * job->axis[1].taps * job->axis[2].taps};
+    p->job = job;
+    p->taps = job->axis[0].taps * job->axis[1].taps * job->axis[2].taps;
     const int64_t weights = job->rows * job->channels * fc_job_kernel(job) * job->size;
     const int64_t pixels = job->axis[0].outputs * job->axis[1].outputs * job->axis[2].outputs;
-    p.wide = weights > FAR_WEIGHTS && pixels > LANES + 16 ? WIDE : 1;
-    cut_channels(&p);
-    p.in_place = reads_in_place(&p);
-    return p;
+    p->wide = weights > FAR_WEIGHTS && pixels > LANES + 16 ? WIDE : 1;
+    cut_channels(p);
+    p->in_place = reads_in_place(p);
 }
 
 fc_panels_shape fc_conv_panels_shape(const fc_job *job)
 {
-    const plan p = new_plan(job);
+    plan p;
+    set_shapes(&p, job);
     return (fc_panels_shape){.lanes = p.wide * LANES, .near = NEAR, .in_place = p.in_place};
 }
 
@@ -321,7 +322,9 @@ int fc_panels_one_chain(int64_t taps, int64_t size) { return taps * size <= BLOC
 
 int fc_conv_panels(const fc_job *job)
 {
-    plan p = new_plan(job);
+    plan p;
+    set_shapes(&p, job);
+    p.units = (fc_units){0};
     const int64_t lanes = job->kernels->lanes;
     p.pixels = job->batch * job->axis[0].outputs * job->axis[1].outputs * job->axis[2].outputs;
     if (!p.pixels || !job->rows)
