@@ -189,8 +189,7 @@ fc_job fc_job_grad_input(const fc_conv *conv, const void *dy, const void *w, con
     return job;
 }
 
-/* Are there phases of the stride that no tap reads? */
-static int leaves_cells(const fc_conv *conv)
+int fc_job_leaves_cells(const fc_conv *conv)
 {
     for (int a = 0; a < 3; a++)
         if (fc_least(conv->kernel[a], conv->stride[a] / fc_gcd(conv->stride[a], conv->dilation[a]))
@@ -218,7 +217,7 @@ int fc_conv_grad_input(const fc_conv *given, const void *dy, const void *w, cons
             job[phase] = fc_job_phase(&all, &conv, phase);
         return fc_conv_channelwise(job, phases);
     }
-    const int filled = leaves_cells(&conv);
+    const int filled = fc_job_leaves_cells(&conv);
     if (filled)
         fc_thin_spread(&conv, NULL, bias, dx, threads);
     for (int64_t phase = 0; phase < phases; phase++) {

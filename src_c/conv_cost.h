@@ -6,9 +6,9 @@
 #include "conv_count.h"
 
 /* The cheapest way (conv_job.h) for one of the three passes, of those that fit and that
- * conv->algorithm allows: FC_WINOGRAD falls back on the direct ones where it does not fit. Among
- * direct ways that differ in bits the choice is the same on every instruction set. `prepared`: are
- * Winograd's weights transformed beforehand? */
+ * conv->algorithm allows: FC_WINOGRAD falls back on the direct ones where it does not fit. Where an
+ * algorithm is named, the choice among direct ways that differ in bits is the same on every instruction
+ * set with fused multiply-adds. `prepared`: are Winograd's weights transformed beforehand? */
 int fc_conv_choose(const fc_conv *conv, int pass, int prepared);
 
 /* Take that way wherever it fits; FC_WAYS ends it. For bench/sweep.py, which measures what each

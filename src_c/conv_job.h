@@ -108,6 +108,9 @@ fc_job fc_job_grad_input(const fc_conv *conv, const void *dy, const void *w, con
 int64_t fc_job_phases(const fc_conv *conv);
 fc_job fc_job_phase(const fc_job *all, const fc_conv *conv, int64_t phase);
 
+/* Are there phases of the stride that no tap reads? Then all of dx is filled beforehand. */
+int fc_job_leaves_cells(const fc_conv *conv);
+
 /* A job cut into jobs that meet less padding; one of them where that is little (conv_segments.c).
  * Along each axis their outputs are all of the job's. Says the geometry of one item. */
 enum { FC_SEGMENTS = 9 };
@@ -136,8 +139,9 @@ int fc_conv_run(const fc_plan *plan, const void *x, const void *w, const void *p
 int fc_conv_panels(const fc_job *job);
 
 /* How they would go about a job: pixels of a panel, but for what rounds them to vectors; taps x
- * channels of the entries it comes in; may it be read where it lies in the source? */
-typedef struct { int64_t lanes, near; int in_place; } fc_panels_shape;
+ * channels that are gathered together; products of a panel, and their entries; may it be read where it
+ * lies in the source? */
+typedef struct { int64_t lanes, near, products, entries; int in_place; } fc_panels_shape;
 
 fc_panels_shape fc_conv_panels_shape(const fc_job *job);
 
@@ -149,11 +153,11 @@ int fc_conv_planes(const fc_job *job, int way);
 
 /* How it would go about a job: boxes of an image; for one box the planes of outputs, the lines of
  * each, so many of them computed together, and their width in the array and in scratch; for one box
- * and channel the cells copied, and the rows and calls they come in. `joined` lines are written
- * where they belong. */
+ * and channel the cells copied, and the rows and calls they come in; entries of a product. `joined`
+ * lines are written where they belong. */
 typedef struct {
     int fits, joined;
-    int64_t boxes, planes, lines, chunk, width, pitch, cells, rows, copies;
+    int64_t boxes, planes, lines, chunk, width, pitch, cells, rows, copies, entries;
 } fc_planes_shape;
 
 fc_planes_shape fc_conv_planes_shape(const fc_job *job, int way);

@@ -315,7 +315,11 @@ fc_panels_shape fc_conv_panels_shape(const fc_job *job)
 {
     plan p;
     set_shapes(&p, job);
-    return (fc_panels_shape){.lanes = p.wide * LANES, .near = NEAR, .in_place = p.in_place};
+    const int64_t cuts = fc_parts(p.taps, p.tap_block), blocks = fc_parts(job->channels, p.channel_block);
+    return (fc_panels_shape){
+        .lanes = p.wide * LANES, .near = NEAR, .in_place = p.in_place, .products = cuts * blocks,
+        .entries = p.in_order ? cuts * blocks : p.taps * fc_parts(job->channels, p.near),
+    };
 }
 
 int fc_panels_one_chain(int64_t taps, int64_t size) { return taps * size <= BLOCK_BYTES / WIDE; }

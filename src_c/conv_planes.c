@@ -379,6 +379,7 @@ fc_planes_shape fc_conv_planes_shape(const fc_job *job, int way)
     plan p = {.job = job, .apart = way == FC_APART};
     choose_boxes(&p, 1);
     const extent *e = p.e;
+    const int64_t taps = job->axis[0].taps * job->axis[1].taps * job->axis[2].taps;
     const int64_t slots = e[0].slots * e[1].slots * e[2].slots;
     return (fc_planes_shape){
         .fits = job->channels * p.planes * job->size <= 2 * PLANES_BYTES
@@ -387,5 +388,6 @@ fc_planes_shape fc_conv_planes_shape(const fc_job *job, int way)
         .planes = e[0].box, .lines = e[1].box, .chunk = (lanes_of(&p) - e[2].box) / e[2].reach + 1,
         .width = e[2].box, .pitch = e[2].reach,
         .cells = p.planes, .rows = slots * e[0].reach * e[1].reach, .copies = slots * e[0].reach,
+        .entries = taps * (job->channels / near_channels(job, taps)),
     };
 }

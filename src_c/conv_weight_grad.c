@@ -511,38 +511,26 @@ int fc_weight_rows(const fc_conv *conv, const void *dy, const void *x, void *dw,
     return FC_OK;
 }
 
-/* Multiply-adds of one image; where the rows do not fill a tile, as many as its time allows. */
-static double products(const job *j, int64_t bytes)
-{
-    static const double few[4] = {0, 2, 2.4, 3.6};   /* of a row, where there are fewer than four */
-    const int64_t left = j->fg % 8, lanes = j->cut.merged ? j->cg * j->conv.kernel[2] : j->cg;
-    const int64_t across = fc_parts(lanes * (int64_t)j->size, bytes);
-    double terms = 1, rows = j->fg / 8 * 8 + (left < 4 ? few[left] : left);
-    if (left && across == 1)
-        rows += fmax(0, 4 - left) + 1;   /* fewer sums than the latency of an addition wants */
-    for (int a = 0; a < 3; a++)
-        terms *= a == 2 && j->cut.merged ? j->conv.out[2] : fc_axis_meetings(&j->axis[a]);
-    return j->conv.groups * (rows * across * terms);
-}
-
-fc_weight_channels_shape fc_weight_channels_count(const fc_conv *conv, int64_t bytes)
+fc_weight_channels_shape fc_weight_channels_count(const fc_conv *conv)
 {
     job j = new_job(conv, NULL, NULL, NULL);
     plan_channels(&j, 1);
-    const double batch = (double)conv->batch, groups = (double)conv->groups;
-    const double images = (double)fc_least(j.cut.images, conv->batch);
-    const double in_row = j.cut.merged ? (double)conv->kernel[2] : 1, taps = (double)j.taps / in_row;
-    const double strips = groups * (double)j.strips;
-    const double blocks = (double)j.blocks * (double)fc_parts(j.fg, j.block_rows);
-    const double across = (double)fc_parts((int64_t)in_row * j.cg * (int64_t)j.size, bytes);
-    const double lines = groups * batch * taps * (double)(conv->out[0] * conv->out[1]);
+    const int merged = j.cut.merged;
+    const int64_t in_row = merged ? conv->kernel[2] : 1, images = fc_least(j.cut.images, conv->batch);
+    double lines = (double)(conv->batch * fc_axis_meetings(&j.axis[0]) * fc_axis_meetings(&j.axis[1]));
+    int64_t live = merged, inside;
+    for (int64_t r = 0; !merged && r < conv->kernel[2]; r++) {
+        fc_axis_inside(&j.axis[2], r, &inside);
+        live += inside > 0;
+    }
     return (fc_weight_channels_shape){
-        .products = batch * products(&j, bytes),
-        .turned = strips * images * (double)(j.cg * turned_cells(&j, j.cut.span)),
-        .updates = strips * (double)j.fg * taps * across,
-        .calls = strips * blocks * taps,
-        .lines = blocks * lines,
-        .tile_lines = (double)fc_parts(j.fg, 8) * ceil(across / 3) * lines,
+        .terms = lines * (double)(merged ? conv->out[2] : fc_axis_meetings(&j.axis[2])),
+        .lines = lines * (double)(live * fc_parts(conv->out[2], j.cut.span[2])),
+        .block_rows = j.block_rows, .in_row = in_row, .channels = j.cut.channels, .blocks = j.blocks,
+        .strips = j.strips, .products = j.strips * (j.taps / in_row),
+        .cells = (double)(j.strips * images * turned_cells(&j, j.cut.span)),
+        .line = fc_least(reach(&j, 2, j.cut.span[2]), TURN_CELLS), .apart = j.apart,
+        .scanned = !j.padded ? 0 : (double)(j.all_show ? j.cg * j.taps : conv->batch * j.outputs),
     };
 }
 

@@ -9,12 +9,18 @@
 
 #include "conv_plan.h"
 
-/* What lanes over channels would do for the whole batch: multiply-adds of vectors of so many bytes,
- * cells turned, vectors of dw added to, products called for, and the lines of outputs that these,
- * and their register tiles, are given. */
-typedef struct { double products, turned, updates, calls, lines, tile_lines; } fc_weight_channels_shape;
+/* What lanes over channels would do for one group and the whole batch: terms of a sum, added up over
+ * taps, and the lines of outputs that they come in; rows of dw worked on together; taps that are
+ * lanes of one product, channels of a block; blocks, strips of each and products of that; cells
+ * turned for each channel, so many of a line at a time; are sums turned outside dw? And elements
+ * looked at for each row because of padding. */
+typedef struct {
+    double terms, lines, cells, scanned;
+    int64_t block_rows, in_row, channels, blocks, strips, products, line;
+    int apart;
+} fc_weight_channels_shape;
 
-fc_weight_channels_shape fc_weight_channels_count(const fc_conv *conv, int64_t bytes);
+fc_weight_channels_shape fc_weight_channels_count(const fc_conv *conv);
 
 /* What lanes over outputs would do for one image: the time of its tiles, in multiply-adds of 64
  * bytes of lanes; rows of these that are read across two cache lines; lines of outputs that tiles

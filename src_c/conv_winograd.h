@@ -35,6 +35,9 @@ int fc_winograd_grad_input(const fc_conv *conv, const void *dy, const void *w, c
 int fc_winograd_grad_weight(const fc_conv *conv, const void *dy, const void *x, void *dw,
                             int threads);
 
+/* Chunks that so many bytes of transforms come in, beside sums of so many. */
+double fc_winograd_grad_weight_chunks(double bytes, double m_bytes);
+
 /* The forward pass with weights transformed beforehand, for the instruction set in force: their
  * size in bytes, the transform (`packed` aligned to 64 bytes), and the convolution, which still
  * needs w where x holds something that is not finite. The same bits as fc_winograd_forward. */

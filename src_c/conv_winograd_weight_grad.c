@@ -15,6 +15,7 @@
  */
 #include "conv_winograd.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "arena.h"
@@ -47,6 +48,10 @@ typedef struct {
     int64_t m_point, m_tap, m_block;
 } plan;
 
+double fc_winograd_grad_weight_chunks(double bytes, double m_bytes)
+{
+    return fmax(1, bytes / fmax((double)CHUNK_BYTES, m_bytes));
+}
 
 static int64_t parts_of(const plan *p, int64_t m)
 {

@@ -11,7 +11,7 @@ enum {
 
 /* Blocks that are kept are as wide as LINES cache lines: wider ones read V less often. Where U is
  * transformed as it is needed, a slice of a block is to stay in L2: U_BYTES. */
-static const int64_t LINES = 4, U_BYTES = 600 << 10;
+static const int64_t LINES = FC_WINOGRAD_LINES, U_BYTES = 600 << 10;
 
 /* Terms of a sum for each channel: taps in depth, and phases of the stride. */
 static int64_t taps_of(const fc_winograd_weights *w)
@@ -19,10 +19,15 @@ static int64_t taps_of(const fc_winograd_weights *w)
     return w->z.taps * w->y.phases * w->x.phases;
 }
 
+int64_t fc_winograd_slice(int64_t channels, int64_t taps)
+{
+    const int64_t parts = fc_least(fc_parts(channels * taps, FC_WINOGRAD_TERMS), channels);
+    return fc_round_up(fc_parts(channels, parts), CHANNELS);
+}
+
 void fc_winograd_weights_slices(fc_winograd_weights *w)
 {
-    const int64_t parts = fc_least(fc_parts(w->channels * taps_of(w), FC_WINOGRAD_TERMS), w->channels);
-    w->slice = fc_round_up(fc_parts(w->channels, parts), CHANNELS);
+    w->slice = fc_winograd_slice(w->channels, taps_of(w));
     w->slices = fc_parts(w->channels, w->slice);
 }
 

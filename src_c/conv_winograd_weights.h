@@ -14,6 +14,9 @@
  * 28 x 28 in one chain were off by 4.1e-6, in two by 2.2e-6, which takes 1 to 2 % of the time. */
 enum { FC_WINOGRAD_TERMS = 96 };
 
+/* Cache lines of filters that a block has at most. */
+enum { FC_WINOGRAD_LINES = 4 };
+
 typedef struct {
     const fc_kernels *kernels;
     int64_t size, lanes;                       /* of an element, of a vector */
@@ -27,6 +30,9 @@ typedef struct {
     int64_t slice, slices, block, blocks;      /* channels of a slice; filters of a block */
     int64_t to_point, to_slice;                /* of U: from point to point, from slice to slice */
 } fc_winograd_weights;
+
+/* Channels of a slice, with so many terms each. */
+int64_t fc_winograd_slice(int64_t channels, int64_t taps);
 
 void fc_winograd_weights_slices(fc_winograd_weights *w);
 
