@@ -1,8 +1,6 @@
 # The gated recurrent network: reads the operands into an fc_gated_rnn, allocates the results, and
 # makes one call into src_c/gated_rnn.h. Called by gated_rnn.py.
 
-from libc.string cimport memcpy
-
 cdef extern from "gated_rnn.h" nogil:
     ctypedef struct fc_gated_rnn:
         int dtype
@@ -10,6 +8,8 @@ cdef extern from "gated_rnn.h" nogil:
         int64_t steps, batch, inputs, states
         const int64_t *lengths
     ctypedef struct fc_gated_tape:
+        void *x
+        void *h
         void *c
         void *u
     ctypedef struct fc_gated_grads:
@@ -23,10 +23,10 @@ cdef extern from "gated_rnn.h" nogil:
     int fc_gated_rnn_forward(const fc_gated_rnn *net, const void *x, const void *w_c,
                              const void *w_h, const void *w_x, const void *b_c, const void *b_x,
                              const void *h0, void *h, fc_gated_tape tape, int threads)
-    int fc_gated_rnn_backward(const fc_gated_rnn *net, const void *x, const void *w_c,
-                              const void *w_h, const void *w_x, const void *h0, const void *h,
-                              fc_gated_tape tape, const void *grad_h, const void *grad_last,
-                              fc_gated_grads grads, int threads)
+    int fc_gated_rnn_backward(const fc_gated_rnn *net, const void *w_c, const void *w_h,
+                              const void *w_x, const void *h0, fc_gated_tape tape,
+                              const void *grad_h, const void *grad_last, fc_gated_grads grads,
+                              int threads)
 
 
 def gated_rnn_forward(x, w_c, w_h, w_x, h0, b_c, b_x, lengths, bint batch_first, bint keep_tape):
@@ -42,22 +42,17 @@ def gated_rnn_forward(x, w_c, w_h, w_x, h0, b_c, b_x, lengths, bint batch_first,
         return None
     if not read_lengths(&net, lengths):
         return None
-    cdef cnp.npy_intp[3] out
-    out[0], out[1], out[2] = shape[0], shape[1], net.states
-    cdef cnp.ndarray h
-    if out[0] * out[1] * out[2] < 1 << 22:
-        h = cnp.PyArray_EMPTY(3, out, cnp.PyArray_TYPE(<cnp.ndarray>x), 0)
-    else:  # beyond 32 MB malloc would map fresh pages every time
-        (h,) = kept_arrays(x.dtype, [(out[0], out[1], out[2])])
+    states = (shape[0], shape[1], net.states)
+    (h,) = new_arrays(x.dtype, [states])
+    cdef fc_gated_tape tape
     if not keep_tape:
-        run_gated(&net, x, w_c, w_h, w_x, h0, b_c, b_x, h, None, None)
+        tape.x = tape.h = tape.c = tape.u = NULL
+        run_gated(&net, x, w_c, w_h, w_x, h0, b_c, b_x, h, tape)
         return h
-    states = (<object>h).shape
-    tape = kept_arrays(x.dtype, [x.shape, states, states, states])
-    run_gated(&net, x, w_c, w_h, w_x, h0, b_c, b_x, h, tape[2], tape[3])
-    copy_numbers(tape[0], x)
-    copy_numbers(tape[1], h)
-    return h, tape
+    kept = kept_arrays(x.dtype, [x.shape, states, states, states])
+    fill_tape(&tape, kept[0], kept[1], kept[2], kept[3])
+    run_gated(&net, x, w_c, w_h, w_x, h0, b_c, b_x, h, tape)
+    return h, kept
 
 
 def gated_rnn_step(x_t, h_prev, w_c, w_h, w_x, b_c, b_x):
@@ -78,7 +73,9 @@ def gated_rnn_step(x_t, h_prev, w_c, w_h, w_x, b_c, b_x):
     if not read_gated(&net, x_t, w_c, w_h, w_x, h_prev, axes, b_c, b_x):
         return None
     cdef cnp.ndarray h = empty_like(h_prev)
-    run_gated(&net, x_t, w_c, w_h, w_x, h_prev, b_c, b_x, h, None, None)
+    cdef fc_gated_tape none
+    none.x = none.h = none.c = none.u = NULL
+    run_gated(&net, x_t, w_c, w_h, w_x, h_prev, b_c, b_x, h, none)
     return h
 
 
@@ -97,40 +94,35 @@ def gated_rnn_backward(grad_h, grad_h_last, x, w_c, w_h, w_x, h0, h, c, u, lengt
     if kernel_dtype(grad_h) != net.dtype or not is_state(grad_h_last, &net, 2):
         return None
 
-    cdef cnp.npy_intp states = net.states
-    cdef cnp.npy_intp[2] start
-    start[0], start[1] = net.batch, net.states
-    cdef int number = cnp.PyArray_TYPE(<cnp.ndarray>x)
-    cdef cnp.ndarray dx = empty_like(x), dw_c = empty_like(w_c), dw_h = empty_like(w_h)
-    cdef cnp.ndarray dw_x = empty_like(w_x), dh0 = cnp.PyArray_EMPTY(2, start, number, 0)
-    cdef cnp.ndarray db_c = cnp.PyArray_EMPTY(1, &states, number, 0)
-    cdef cnp.ndarray db_x = cnp.PyArray_EMPTY(1, &states, number, 0)
+    dx, dw_c, dw_h, dw_x, dh0, db_c, db_x = new_arrays(x.dtype, [
+        x.shape, w_c.shape, w_h.shape, w_x.shape, (net.batch, net.states), (net.states,), (net.states,)])
     cdef fc_gated_tape tape
     cdef fc_gated_grads grads
-    tape.c, tape.u = data_or_null(c), data_or_null(u)
+    fill_tape(&tape, x, h, c, u)
     grads.x, grads.w_c, grads.w_h = data_or_null(dx), data_or_null(dw_c), data_or_null(dw_h)
     grads.w_x, grads.h0 = data_or_null(dw_x), data_or_null(dh0)
     grads.b_c, grads.b_x = data_or_null(db_c), data_or_null(db_x)
-    cdef void *in_x = data_or_null(x)
     cdef void *in_c = data_or_null(w_c)
     cdef void *in_h = data_or_null(w_h)
     cdef void *in_w = data_or_null(w_x)
     cdef void *in_0 = data_or_null(h0)
-    cdef void *states_h = data_or_null(h)
     cdef void *direct = data_or_null(grad_h)
     cdef void *last = data_or_null(grad_h_last)
     cdef int status
     with nogil:
-        status = fc_gated_rnn_backward(&net, in_x, in_c, in_h, in_w, in_0, states_h, tape, direct,
-                                       last, grads, thread_limit())
+        status = fc_gated_rnn_backward(&net, in_c, in_h, in_w, in_0, tape, direct, last, grads,
+                                       thread_limit())
     if status != 0:
         raise MemoryError("no memory for the scratch space of a gated RNN")
     return dx, dw_c, dw_h, dw_x, dh0, db_c, db_x
 
 
-cdef int run_gated(const fc_gated_rnn *net, x, w_c, w_h, w_x, h0, b_c, b_x, h, c, u) except -1:
-    cdef fc_gated_tape tape
-    tape.c, tape.u = data_or_null(c), data_or_null(u)
+cdef void fill_tape(fc_gated_tape *tape, x, h, c, u) noexcept:
+    tape.x, tape.h, tape.c, tape.u = data_or_null(x), data_or_null(h), data_or_null(c), data_or_null(u)
+
+
+cdef int run_gated(const fc_gated_rnn *net, x, w_c, w_h, w_x, h0, b_c, b_x, h,
+                   fc_gated_tape tape) except -1:
     cdef void *in_x = data_or_null(x)
     cdef void *in_c = data_or_null(w_c)
     cdef void *in_h = data_or_null(w_h)
@@ -217,15 +209,6 @@ cdef inline bint same_shape(object a, object b) noexcept:
         if cnp.PyArray_DIM(<cnp.ndarray>a, axis) != cnp.PyArray_DIM(<cnp.ndarray>b, axis):
             return False
     return True
-
-
-cdef void copy_numbers(cnp.ndarray to, cnp.ndarray source) noexcept:
-    """Between two C-contiguous arrays of one size."""
-    cdef void *target = cnp.PyArray_DATA(to)
-    cdef void *origin = cnp.PyArray_DATA(source)
-    cdef size_t size = cnp.PyArray_NBYTES(to)
-    with nogil:
-        memcpy(target, origin, size)
 
 
 cdef inline void *data_or_null(object array) noexcept:

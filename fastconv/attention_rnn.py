@@ -346,7 +346,7 @@ def _forward_any(
     if start is not None:
         start = for_kernel(start, dtype)
     if not return_tape:
-        (h,) = _results(dtype, (T, B, n))
+        (h,) = _core.new_arrays(dtype, [(T, B, n)])
         if h.size:
             _core.attention_rnn_forward(kernel_x, *kernel_weights, start, h, k, real, None)
         return _result(h, result, batch_first, unbatched)
@@ -356,17 +356,9 @@ def _forward_any(
     if h.size:
         before = tape.states[: tape.given] if tape.given else None
         _core.attention_rnn_forward(tape.x, tape.w_q, tape.w_k, tape.w_v, before, h, k, real, tape)
-    (own,) = _results(dtype, (T, B, n))
+    (own,) = _core.new_arrays(dtype, [(T, B, n)])
     own[...] = h
     return _result(own, result, batch_first, unbatched), tape
-
-
-def _results(dtype: DType, *shapes: tuple[int, ...]) -> list[Array]:
-    """New arrays. Large ones in memory that was in use before: a page that is touched for the
-    first time costs more than computing what is written to it."""
-    if sum(map(math.prod, shapes)) < 1 << 14:
-        return [np.empty(shape, dtype) for shape in shapes]
-    return _core.kept_arrays(dtype, list(shapes))
 
 
 def _clean(x: Array, lengths: Array | None) -> Array:
@@ -540,7 +532,7 @@ def _backward_any(
     tape = _in_dtype(tape, _computed_in(result))
 
     grad = _direct_gradient(direct, last, tape)
-    dx, *dw = _results(tape.x.dtype, tape.x.shape, *[tape.w_q.shape] * 3)
+    dx, *dw = _core.new_arrays(tape.x.dtype, [tape.x.shape, *[tape.w_q.shape] * 3])
     if dx.size:
         _core.attention_rnn_backward(grad, tape, dx, *dw)
     else:

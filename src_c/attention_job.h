@@ -57,6 +57,17 @@ static inline int64_t fc_panels_length(int64_t rows, int64_t cols, int64_t width
     return rows * fc_round_up(cols, width);
 }
 
+/* Panels of a matrix (n, cols) for products of so many rows, the next piece of a block (fc_carve). */
+static inline fc_panels fc_carve_panels(const fc_attention_sizes *s, char *base, size_t *used,
+                                        int64_t cols, int64_t rows)
+{
+    const int64_t width = fc_panel_width(s->kn, rows, cols);
+    return (fc_panels){
+        .at = fc_carve(base, used, fc_panels_length(s->n, cols, width) * s->size),
+        .k = s->n, .cols = cols, .width = width,
+    };
+}
+
 /* C (m, cols) (+)= A B of those panels that hold columns begin .. end - 1; A[i, p] = a[a_row[i] + p]. */
 static inline void fc_multiply_columns(const fc_attention_sizes *s, int64_t m, const void *a,
                                        const int64_t *a_row, const fc_panels *b, int64_t begin,

@@ -48,23 +48,15 @@ typedef struct {
 
 /* --- scratch -------------------------------------------------------------------------------- */
 
-static fc_panels panels(const fc_attention_sizes *s, char *base, size_t *used, int64_t cols, int64_t rows)
-{
-    const int64_t width = fc_panel_width(s->kn, rows, cols);
-    return (fc_panels){
-        .at = fc_carve(base, used, fc_panels_length(s->n, cols, width) * s->size), .k = s->n, .cols = cols, .width = width,
-    };
-}
-
 /* The matrices that states meet. */
 static void lay_out_lags(job *p, char *base, size_t *used, int64_t rows)
 {
     const fc_attention_sizes *s = &p->s;
     for (int c = 0; c < p->classes; c++) {
         const int64_t cols = (p->of[c].last - p->of[c].first + 1) * s->n, group = p->of[c].group;
-        p->value_lag[c] = panels(s, base, used, cols, group * rows);
+        p->value_lag[c] = fc_carve_panels(s, base, used, cols, group * rows);
         if (p->tape)
-            p->score_lag[c] = panels(s, base, used, cols, group * rows);
+            p->score_lag[c] = fc_carve_panels(s, base, used, cols, group * rows);
     }
     p->triangle_length = fc_panels_length(s->n, s->n, p->score_x.width);
     p->triangles = fc_carve(base, used, (s->net->shared || p->tape ? 0 : s->k * p->triangle_length) * s->size);
@@ -80,9 +72,9 @@ static size_t lay_out(job *p, char *base, int team)
     p->row_n = fc_carve(base, &used, rows * (int64_t)sizeof(int64_t));
     p->member_in = fc_carve(base, &used, team * 2 * (k + 1) * (int64_t)sizeof(fc_in));
 
-    p->score_x = panels(s, base, &used, n, group);
+    p->score_x = fc_carve_panels(s, base, &used, n, group);
     p->score_x.triangle = !p->tape;
-    p->value_x = panels(s, base, &used, n, group);
+    p->value_x = fc_carve_panels(s, base, &used, n, group);
     lay_out_lags(p, base, &used, group);
     p->symmetric = fc_carve(base, &used, (p->tape && !s->net->shared ? n * s->cols : 0) * s->size);
     p->pack_length = fc_round_up(fc_panels_length(n, n, s->kn->width), 64);

@@ -64,14 +64,6 @@ typedef struct {
 
 /* --- scratch -------------------------------------------------------------------------------- */
 
-static fc_panels panels(const fc_attention_sizes *s, char *base, size_t *used, int64_t cols, int64_t rows)
-{
-    const int64_t width = fc_panel_width(s->kn, rows, cols);
-    return (fc_panels){
-        .at = fc_carve(base, used, fc_panels_length(s->n, cols, width) * s->size), .k = s->n, .cols = cols, .width = width,
-    };
-}
-
 static size_t lay_out(job *p, char *base, int team)
 {
     const fc_attention_sizes *s = &p->s;
@@ -84,9 +76,9 @@ static size_t lay_out(job *p, char *base, int team)
     p->row_8_states = fc_carve(base, &used, n8 * (int64_t)sizeof(int64_t));
     p->member_in = fc_carve(base, &used, team * 2 * (k + 1) * (int64_t)sizeof(fc_in));
 
-    p->value_x = panels(s, base, &used, n, group);
+    p->value_x = fc_carve_panels(s, base, &used, n, group);
     for (int c = 0; c < p->classes; c++)
-        p->value_lag[c] = panels(s, base, &used, (p->of[c].last - p->of[c].first + 1) * n, p->of[c].group * group);
+        p->value_lag[c] = fc_carve_panels(s, base, &used, (p->of[c].last - p->of[c].first + 1) * n, p->of[c].group * group);
     p->wide = fc_carve(base, &used, (shared ? 0 : n * s->cols) * s->size);
     p->y = fc_carve(base, &used, (shared ? T * B * n : p->slots * B * s->cols) * s->size);
     p->r = fc_carve(base, &used, T * B * s->size);

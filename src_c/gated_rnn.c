@@ -150,10 +150,31 @@ static void add_states(const job *job, const work *w, int64_t t, const void *pre
 static void end_sequences(const job *job, const fc_part *part, int64_t t)
 {
     const fc_gated_rnn *net = job->net;
-    for (int64_t b = part->b0; net->lengths && b < part->b1; b++)
-        if (t >= net->lengths[b])
-            memset(fc_at(job->h, fc_row_of(net, t, b) * net->states + part->j0, job->size), 0,
-                   (size_t)((part->j1 - part->j0) * job->size));
+    const size_t bytes = (size_t)((part->j1 - part->j0) * job->size);
+    for (int64_t b = part->b0; net->lengths && b < part->b1; b++) {
+        const int64_t at = fc_row_of(net, t, b) * net->states + part->j0;
+        if (t < net->lengths[b])
+            continue;
+        memset(fc_at(job->h, at, job->size), 0, bytes);
+        if (job->tape.h)
+            memset(fc_at(job->tape.h, at, job->size), 0, bytes);
+    }
+}
+
+/* A part's inputs of the steps [t0, t1) into the tape, by whoever has its first states. */
+static void keep_inputs(const job *job, const fc_part *part, int64_t t0, int64_t t1)
+{
+    const fc_gated_rnn *net = job->net;
+    const int64_t sequences = part->b1 - part->b0, steps = t1 - t0, first = net->batch_first;
+    const int64_t rows = first ? steps : sequences;   /* that lie one behind the other */
+    if (!job->tape.x || part->j0 > 0)
+        return;
+    for (int64_t i = 0; i < (first ? sequences : steps); i++) {
+        const int64_t row = fc_row_of(net, first ? t0 : t0 + i, first ? part->b0 + i : part->b0);
+        const int64_t at = row * net->inputs;
+        memcpy(fc_at(job->tape.x, at, job->size), fc_at(job->x, at, job->size),
+               (size_t)(rows * net->inputs * job->size));
+    }
 }
 
 static void step(const job *job, const work *w, int64_t t)
@@ -172,6 +193,7 @@ static void step(const job *job, const work *w, int64_t t)
         .rows = w->part.b1 - b, .count = w->part.j1 - j, .s_row = job->s_row,
         .s = fc_at(w->s, first + j, size), .u = fc_at(w->u, first + j, size),
         .h = fc_at(job->h, at, size), .h_row = h_row,
+        .h_tape = job->tape.h ? fc_at(job->tape.h, at, size) : NULL,
         .c_tape = job->tape.c ? fc_at(job->tape.c, at, size) : NULL,
         .u_tape = job->tape.u ? fc_at(job->tape.u, at, size) : NULL,
         .b_c = job->b_c ? fc_at(job->b_c, j, size) : job->zeros,
@@ -200,6 +222,7 @@ static work work_of(const share *own, const fc_part *part, int64_t block)
 static void run_block(job *job, const work *w, int team)
 {
     project(job, w);
+    keep_inputs(job, &w->part, w->t0, w->t0 + w->steps);   /* they are in the cache now */
     for (int64_t t = w->t0; t < w->t0 + w->steps; t++) {
         step(job, w, t);
         if (team > 1)
@@ -285,6 +308,7 @@ static void forward_member(void *context, int member, int team)
         fc_run_tasks(&job->tasks, &rules, &own);
         fc_share(net->batch, member, team, &part.b0, &part.b1);
     }
+    keep_inputs(job, &part, job->longest, net->steps);
     for (int64_t t = job->longest; t < net->steps; t++)
         end_sequences(job, &part, t);
 }

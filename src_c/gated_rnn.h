@@ -28,8 +28,9 @@ typedef struct {
     const int64_t *lengths;   /* (B), each 0 .. T, or NULL: all of them T */
 } fc_gated_rnn;
 
-/* The tape: what the way back needs beside x, the weights, h0 and h. Shaped like h. */
-typedef struct { void *c, *u; } fc_gated_tape;
+/* The tape: what the way back needs beside the weights and h0; copies of x and h, and c and u, shaped
+ * like h. */
+typedef struct { void *x, *h, *c, *u; } fc_gated_tape;
 
 /* x, weights -> h and, unless its pointers are NULL, the tape. h0, b_c, b_x may be NULL: zeros. */
 int fc_gated_rnn_forward(const fc_gated_rnn *net, const void *x, const void *w_c, const void *w_h,
@@ -40,9 +41,8 @@ typedef struct { void *x, *w_c, *w_h, *w_x, *h0, *b_c, *b_x; } fc_gated_grads;
 
 /* grad_h (as h) is the loss's direct gradient with respect to every h[t]; grad_last (B, m) or
  * NULL is added at each sequence's last step, or to h0's gradient where it has none. */
-int fc_gated_rnn_backward(const fc_gated_rnn *net, const void *x, const void *w_c,
-                          const void *w_h, const void *w_x, const void *h0, const void *h,
-                          fc_gated_tape tape, const void *grad_h, const void *grad_last,
-                          fc_gated_grads grads, int threads);
+int fc_gated_rnn_backward(const fc_gated_rnn *net, const void *w_c, const void *w_h,
+                          const void *w_x, const void *h0, fc_gated_tape tape, const void *grad_h,
+                          const void *grad_last, fc_gated_grads grads, int threads);
 
 #endif

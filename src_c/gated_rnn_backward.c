@@ -34,7 +34,7 @@ typedef struct {
     const fc_gated_rnn *net;
     const fc_kernels *kernels;
     int64_t size;
-    const void *x, *w_c, *w_h, *w_x, *h0, *h, *grad_h, *grad_last;
+    const void *w_c, *w_h, *w_x, *h0, *grad_h, *grad_last;
     fc_gated_tape tape;
     fc_gated_grads grads;
 
@@ -124,7 +124,7 @@ static int64_t row_of_ds(const job *job, int64_t t, int64_t b)
 static void list_rows(job *job, int64_t chunk)
 {
     const fc_gated_rnn *net = job->net;
-    const int64_t start = ((intptr_t)job->start - (intptr_t)job->h) / job->size;
+    const int64_t start = ((intptr_t)job->start - (intptr_t)job->tape.h) / job->size;
     table *table = &job->tables[chunk % job->slots];
     const int64_t first = chunk_start(job, chunk), end = job->longest - chunk * job->chunk;
     int64_t i = 0, *ds = table->ds, *x = table->x, *prev = table->prev;
@@ -236,7 +236,7 @@ static void step(const share *own, const fc_part *part, int64_t t)
     const fc_gate_back gate = {
         .rows = part->b1 - b, .first = j, .count = part->j1 - j,
         .carry = fc_at(job->carry, b * job->row + j, size), .carry_row = job->row,
-        .h_prev = t ? fc_at(job->h, fc_row_of(net, t - 1, b) * m + j, size)
+        .h_prev = t ? fc_at(job->tape.h, fc_row_of(net, t - 1, b) * m + j, size)
                     : fc_at(job->start, start + j, size),
         .prev_row = t ? h_row : job->start_row,
         .grad_h = fc_at(job->grad_h, at, size), .c_tape = fc_at(job->tape.c, at, size),
@@ -373,13 +373,13 @@ static void sum_band(const job *job, int64_t band, int64_t chunk)
         sum_biases(job, panel * job->width, chunk, job->pieces + panel);
     } else if (x_band < 0) {
         const int64_t j0 = band * BAND, j1 = fc_least(j0 + BAND, m);
-        add_weights(job, chunk, j0, j1, job->ds, job->h, table->prev, table->even_prev, job->sums_h,
+        add_weights(job, chunk, j0, j1, job->ds, job->tape.h, table->prev, table->even_prev, job->sums_h,
                     m, grads->w_h);
     } else {
         const int64_t j0 = x_band * BAND, j1 = fc_least(j0 + BAND, n);
-        add_weights(job, chunk, j0, j1, job->ds, job->x, table->x, table->even_x, job->sums_wc, n,
+        add_weights(job, chunk, j0, j1, job->ds, job->tape.x, table->x, table->even_x, job->sums_wc, n,
                     grads->w_c);
-        add_weights(job, chunk, j0, j1, job->du, job->x, table->x, table->even_x, job->sums_wx, n,
+        add_weights(job, chunk, j0, j1, job->du, job->tape.x, table->x, table->even_x, job->sums_wx, n,
                     grads->w_x);
     }
 }
@@ -584,26 +584,19 @@ static void prepare(job *job)
     }
     fill_taps(job, job->members, net->inputs, job->width,
               ((char *)job->panels_x - (char *)job->panels_c) / job->size);
-    if (net->states % job->kernels->lanes) {   /* what lies behind the last state is read */
-        const size_t bytes = (size_t)((job->net->states + job->width - 1) / job->width * job->panel * job->size);
-        memset(job->ds, 0, bytes);
-        memset(job->du, 0, bytes);
-    }
     memset(job->back, 0, (size_t)(batch / 8 + 1) * offset);
     memset(job->summed, 0, (size_t)job->bands * offset);
     memset(job->taken, 0, (size_t)(batch / 8 + 1 + job->bands) * offset);
     memset(job->pieces, 0, (size_t)(job->bands - job->w_bands) * offset);
 }
 
-int fc_gated_rnn_backward(const fc_gated_rnn *net, const void *x, const void *w_c,
-                          const void *w_h, const void *w_x, const void *h0, const void *h,
-                          fc_gated_tape tape, const void *grad_h, const void *grad_last,
-                          fc_gated_grads grads, int threads)
+int fc_gated_rnn_backward(const fc_gated_rnn *net, const void *w_c, const void *w_h,
+                          const void *w_x, const void *h0, fc_gated_tape tape, const void *grad_h,
+                          const void *grad_last, fc_gated_grads grads, int threads)
 {
     const fc_kernels *kernels = fc_active[net->dtype];
     job job = {.net = net, .kernels = kernels, .size = net->dtype == FC_F32 ? 4 : 8,
-               .x = x, .w_c = w_c, .w_h = w_h, .w_x = w_x, .h0 = h0, .h = h, .tape = tape,
-               .grad_h = grad_h, .grad_last = grad_last, .grads = grads,
+               .w_c = w_c, .w_h = w_h, .w_x = w_x, .h0 = h0, .tape = tape, .grad_h = grad_h, .grad_last = grad_last, .grads = grads,
                .longest = net->batch && net->states ? fc_longest(net) : 0};
     clear_rest(&job);
     if (!job.longest)

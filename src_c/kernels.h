@@ -191,7 +191,8 @@ typedef struct {
  *
  *     c = sigmoid(s + b_c);  u_tape = u + b_x;  h = c * h_prev + (1 - c) * u_tape
  *
- * s and u in rows s_row apart; h, c_tape, u_tape (both NULL: no tape) h_row apart. */
+ * s and u in rows s_row apart; h, h_tape (a second h), c_tape, u_tape (all three NULL: no tape) h_row
+ * apart. */
 typedef struct {
     int64_t rows, count;
     const void *s, *u;
@@ -199,7 +200,7 @@ typedef struct {
     const void *b_c, *b_x;   /* (count) */
     const void *h_prev;
     int64_t prev_row;
-    void *h, *c_tape, *u_tape;
+    void *h, *h_tape, *c_tape, *u_tape;
     int64_t h_row;
 } fc_gate;
 
@@ -209,7 +210,8 @@ typedef struct {
  *
  * grad_h and the tape in rows h_row apart. ds and du in panels of `width` lanes: state first + j of
  * row r at (first + j) / width * panel + r * width + (first + j) % width. `first` and `width` are
- * multiples of `lanes`. */
+ * multiples of `lanes`. A row of carry, ds and du is written in whole vectors: behind the last state
+ * ds and du are 0. */
 typedef struct {
     int64_t rows, first, count;
     void *carry;
