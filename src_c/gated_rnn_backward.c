@@ -47,7 +47,7 @@ typedef struct {
     void *carry;                          /* (B, m): g[t] * c, then + W_h^T ds[t] */
     void *ds, *du;                        /* panels of (slots, chunk, B, width), see row_of_ds */
     int64_t *near, *far;                  /* offsets of rows one, and B, behind the other in them */
-    int64_t taps;                         /* gemm's: `lanes` states each, those of du behind ds */
+    int64_t tap, taps;                    /* gemm's: states of each, see tap_length; du's behind ds's */
     int64_t *a_tap;                       /* where they lie in ds */
     int64_t *b_taps;                      /* and in panels: (members, 2) of W_h, (2) of W_c, W_x */
     table tables[SLOTS];                  /* of the chunks kept */
@@ -93,8 +93,8 @@ static size_t lay_out(job *job, int members, char *base)
     job->sums_h = fc_carve(base, &top, net->states * job->row * size);
     job->sums_wc = fc_carve(base, &top, net->inputs * job->row * size);
     job->sums_wx = fc_carve(base, &top, net->inputs * job->row * size);
-    job->sums_c = fc_carve(base, &top, LEVELS * m * size);
-    job->sums_x = fc_carve(base, &top, LEVELS * m * size);
+    job->sums_c = fc_carve(base, &top, LEVELS * job->row * size);
+    job->sums_x = fc_carve(base, &top, LEVELS * job->row * size);
     job->back = fc_carve(base, &top, groups * offset);
     job->summed = fc_carve(base, &top, job->bands * offset);
     job->taken = fc_carve(base, &top, (groups + job->bands) * offset);
@@ -118,6 +118,12 @@ static int64_t row_of_ds(const job *job, int64_t t, int64_t b)
     const int64_t in_chunk = job->chunk - 1 - (job->longest - 1 - t) % job->chunk;
     const int64_t step = chunk_of(job, t) % job->slots * job->chunk + in_chunk;
     return (step * job->net->batch + b) * job->width;
+}
+
+/* And of state j in a row of it. */
+static int64_t place_of(const job *job, int64_t j)
+{
+    return j / job->width * job->panel + j % job->width;
 }
 
 /* Where a chunk's rows lie. Only those before their sequence's end count. */
@@ -162,12 +168,11 @@ static int64_t *taps_in(const job *job, int64_t member, const fc_panel *panel, i
 
 static void fill_taps(const job *job, int64_t member, int64_t columns, int64_t width, int64_t behind)
 {
-    const int64_t lanes = job->kernels->lanes;
     for (int64_t j = 0; j < columns; j += width) {
         const fc_panel panel = fc_panel_at(job->kernels, j, columns, width);
         int64_t *tap = taps_in(job, member, &panel, width);
         for (int64_t i = 0; i < job->taps; i++) {
-            tap[i] = i * lanes * panel.stride;
+            tap[i] = i * job->tap * panel.stride;
             tap[job->taps + i] = behind + tap[i];
         }
     }
@@ -178,16 +183,16 @@ static void fill_taps(const job *job, int64_t member, int64_t columns, int64_t w
 static void add_states(const share *own, const fc_part *part, int64_t t, void *to, int64_t to_row)
 {
     const job *job = own->job;
-    const int64_t size = job->size, lanes = job->kernels->lanes, width = own->width;
+    const int64_t size = job->size, width = own->width;
     const int64_t panels = (part->j1 - part->j0 + width - 1) / width;
-    fc_gemm g = {.m = part->b1 - part->b0, .taps = job->taps, .k = lanes, .a_row = job->near,
+    fc_gemm g = {.m = part->b1 - part->b0, .taps = job->taps, .k = job->tap, .a_row = job->near,
                  .a = fc_at(job->ds, row_of_ds(job, t, part->b0), size), .a_tap = job->a_tap,
                  .a_step = 1, .c_row = to_row, .accumulate = 1};
     for (int64_t i = 0; i < panels; i++) {
         const int64_t j = part->j0 + (t % 2 ? panels - 1 - i : i) * width;
         const fc_panel panel = fc_panel_at(job->kernels, j, part->j1, width);
         g.n = panel.count;
-        g.b = fc_at(job->panels_h, j * job->taps * lanes, size);
+        g.b = fc_at(job->panels_h, j * job->taps * job->tap, size);
         g.b_tap = taps_in(job, own->member, &panel, width);
         g.b_step = panel.stride;
         g.c = fc_at(to, part->b0 * to_row + j, size);
@@ -215,7 +220,7 @@ static void skip_ended(const job *job, const fc_part *part, int64_t t)
         if (t < job->net->lengths[b])
             continue;
         for (int64_t j = part->j0; j < part->j1; j += lanes) {
-            const int64_t at = row_of_ds(job, t, b) + job->a_tap[j / lanes];
+            const int64_t at = row_of_ds(job, t, b) + place_of(job, j);
             const size_t bytes = (size_t)(fc_least(lanes, part->j1 - j) * job->size);
             memset(fc_at(job->ds, at, job->size), 0, bytes);
             memset(fc_at(job->du, at, job->size), 0, bytes);
@@ -268,17 +273,17 @@ static void finish_h0(const share *own, const fc_part *part)
 static void add_inputs(const job *job, const fc_part *part, int64_t chunk, int64_t i0, int64_t i1)
 {
     const fc_gated_rnn *net = job->net;
-    const int64_t size = job->size, n = net->inputs, width = job->width, lanes = job->kernels->lanes;
+    const int64_t size = job->size, n = net->inputs, width = job->width;
     const int64_t t0 = chunk_start(job, chunk), steps = job->longest - chunk * job->chunk - t0;
     const int64_t sequences = part->b1 - part->b0;
     const int whole = !net->batch_first && sequences == net->batch;
     const int64_t rows = whole ? sequences * steps : net->batch_first ? steps : sequences;
-    fc_gemm g = {.m = rows, .taps = 2 * job->taps, .k = lanes, .a_tap = job->a_tap, .a_step = 1,
+    fc_gemm g = {.m = rows, .taps = 2 * job->taps, .k = job->tap, .a_tap = job->a_tap, .a_step = 1,
                  .a_row = net->batch_first ? job->far : job->near, .c_row = n};
     for (int64_t j = i0; j < i1; j += width) {
         const fc_panel panel = fc_panel_at(job->kernels, j, i1, width);
         g.n = panel.count;
-        g.b = fc_at(job->panels_c, j * job->taps * lanes, size);
+        g.b = fc_at(job->panels_c, j * job->taps * job->tap, size);
         g.b_tap = taps_in(job, job->members, &panel, width);
         g.b_step = panel.stride;
         for (int64_t i = 0; i < sequences * steps / rows; i++) {
@@ -323,7 +328,7 @@ static void add_weights(const job *job, int64_t chunk, int64_t j0, int64_t j1, c
 static void add_biases(const job *job, const table *table, int64_t i, const void *grad, void *sums,
                        int64_t pieces)
 {
-    const int64_t size = job->size, level_row = job->taps * job->kernels->lanes;
+    const int64_t size = job->size, level_row = job->row;
     const int64_t count = fc_least(job->width, job->net->states - i);
     for (int64_t p = 0; p < table->counted; p += PIECE, pieces++) {
         int64_t level = 0;
@@ -341,7 +346,7 @@ static void add_biases(const job *job, const table *table, int64_t i, const void
 
 static void finish_biases(const job *job, int64_t i, const void *sums, int64_t pieces, void *db)
 {
-    const int64_t level_row = job->taps * job->kernels->lanes;
+    const int64_t level_row = job->row;
     int64_t levels[LEVELS], count = 0;
     for (int64_t level = 0; level < LEVELS; level++)
         if (pieces >> level & 1)
@@ -391,7 +396,7 @@ static void sum_band(const job *job, int64_t band, int64_t chunk)
 static void pack(const job *job, const void *w, int64_t columns, int64_t j0, int64_t j1,
                  int64_t width, int64_t number, void *panels)
 {
-    const int64_t m = job->net->states, k = job->taps * job->kernels->lanes, size = job->size;
+    const int64_t m = job->net->states, k = job->taps * job->tap, size = job->size;
     const int64_t j = j0 + number * width;
     const fc_panel panel = fc_panel_at(job->kernels, j, j1, width);
     void *to = fc_at(panels, j * k, size);
@@ -562,6 +567,17 @@ static void clear_rest(const job *job)
         memset(grads->h0, 0, (size_t)net->batch * m * size);
 }
 
+/* States of a tap: a power of two, so that no tap lies in two panels. Those that the last one has too
+ * many are zeros, and beginning a tap costs as much as 0.3 of a state. */
+static int64_t tap_length(int64_t states, int64_t lanes)
+{
+    int64_t best = lanes;
+    for (int64_t tap = lanes / 2; tap >= 2; tap /= 2)
+        if (fc_parts(states, tap) * (10 * tap + 3) < fc_parts(states, best) * (10 * best + 3))
+            best = tap;
+    return best;
+}
+
 /* What all members read. */
 static void prepare(job *job)
 {
@@ -578,8 +594,7 @@ static void prepare(job *job)
     for (int64_t i = 0; i < BAND; i++)
         job->band_rows[i] = i;
     for (int64_t i = 0; i < job->taps; i++) {
-        const int64_t j = i * job->kernels->lanes;
-        job->a_tap[i] = j / job->width * job->panel + j % job->width;
+        job->a_tap[i] = place_of(job, i * job->tap);
         job->a_tap[job->taps + i] = job->a_tap[i] + ((char *)job->du - (char *)job->ds) / job->size;
     }
     fill_taps(job, job->members, net->inputs, job->width,
@@ -608,7 +623,8 @@ int fc_gated_rnn_backward(const fc_gated_rnn *net, const void *w_c, const void *
     job.members = threads;
     job.width = kernels->width;
     job.panel = job.slots * job.chunk * net->batch * job.width;
-    job.taps = (net->states + kernels->lanes - 1) / kernels->lanes;
+    job.tap = tap_length(net->states, kernels->lanes);
+    job.taps = fc_parts(net->states, job.tap);
     job.h_bands = (net->states + BAND - 1) / BAND;
     job.w_bands = job.h_bands + (net->inputs + BAND - 1) / BAND;
     job.bands = job.w_bands + (net->states + job.width - 1) / job.width;
