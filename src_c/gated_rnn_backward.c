@@ -1,7 +1,7 @@
 /* The gated network back through time: gated_rnn.h.
  *
  * Only g[t-1] = direct[t-1] + g[t] * c + W_h^T ds[t] is sequential. Time is cut into chunks of
- * about REDUCED rows, counted from the end. A chunk's steps go backwards, as the forward pass
+ * about FC_REDUCED rows, counted from the end. A chunk's steps go backwards, as the forward pass
  * goes on: the product of ds[t+1] is added to the carried gradient, and the gate's way back
  * follows. Then come the chunk's sums over all its rows: the gradients of the input, and, some
  * columns of the matrices at a time, those of the weights and biases.
@@ -14,57 +14,11 @@
  */
 #include "arena.h"
 #include "conv.h"
-#include "gated_rnn_job.h"
+#include "gated_rnn_back.h"
 
 #include <string.h>
 
-/* REDUCED rows a chunk: few enough that what the sums read is still in the caches, enough that
- * what they are added to is read and written seldom. They are summed for BAND columns of a matrix
- * at a time, whose columns of h or x (64 KB in float32) stay in L2. Some chunks more than one are
- * kept for a team, so that who is held up in one does not hold up the others. */
-enum { REDUCED = 512, BAND = 32, PIECE = 32, LEVELS = 48, SLOTS = 4 };
-
-typedef struct {
-    int64_t counted;                      /* rows before their sequence's end */
-    int64_t *ds, *prev, *x;               /* their offsets in a panel of ds and du, in h, in x */
-    int even_prev, even_x;                /* are these evenly spaced, with those of ds? */
-} table;
-
-typedef struct {
-    const fc_gated_rnn *net;
-    const fc_kernels *kernels;
-    int64_t size;
-    const void *w_c, *w_h, *w_x, *h0, *grad_h, *grad_last;
-    fc_gated_tape tape;
-    fc_gated_grads grads;
-
-    int64_t longest;                      /* steps until the last sequence ends */
-    int64_t chunk, chunks, slots;         /* steps of one; how many; how many are kept */
-    int64_t members;                      /* at most */
-    int64_t row;                          /* from a row of carry, or of the sums, to the next */
-    int64_t width, panel;                 /* of ds and du: lanes of a panel; from one to the next */
-    void *panels_h, *panels_c, *panels_x; /* the weights, lanes over their columns */
-    void *carry;                          /* (B, m): g[t] * c, then + W_h^T ds[t] */
-    void *ds, *du;                        /* panels of (slots, chunk, B, width), see row_of_ds */
-    int64_t *near, *far;                  /* offsets of rows one, and B, behind the other in them */
-    int64_t tap, taps;                    /* gemm's: states of each, see tap_length; du's behind ds's */
-    int64_t *a_tap;                       /* where they lie in ds */
-    int64_t *b_taps;                      /* and in panels: (members, 2) of W_h, (2) of W_c, W_x */
-    table tables[SLOTS];                  /* of the chunks kept */
-    int64_t *band_rows;                   /* (BAND) 0, 1, ... */
-    const void *start;                    /* h0, or zeros */
-    int64_t start_row;                    /* from one row of it to the next: m, or 0 */
-    void *sums_h, *sums_wc, *sums_wx;     /* (m or n, m): the weights' gradients, transposed */
-    void *zeros;                          /* (m) */
-    void *sums_c, *sums_x;                /* (LEVELS, m) partial sums, see add_biases */
-    fc_barrier barrier;
-
-    fc_tasks tasks;   /* a panel of each matrix; the next chunk's steps of a group, or sums of a band */
-    int64_t packing, packed;              /* panels begun, and finished */
-    int64_t h_bands, w_bands, bands;      /* of dw_h; with those of dw_c, dw_x; with the biases */
-    int64_t *back, *summed, *taken;       /* (groups), (bands) chunks; (groups + bands) in work? */
-    int64_t *pieces;                      /* (panels) added to the biases so far */
-} job;
+typedef fc_gated_back job;
 
 static size_t lay_out(job *job, int members, char *base)
 {
@@ -88,65 +42,18 @@ static size_t lay_out(job *job, int members, char *base)
         job->tables[i].prev = fc_carve(base, &top, rows * offset);
         job->tables[i].x = fc_carve(base, &top, rows * offset);
     }
-    job->band_rows = fc_carve(base, &top, BAND * offset);
+    job->band_rows = fc_carve(base, &top, FC_BAND * offset);
     job->zeros = fc_carve(base, &top, m * size);
     job->sums_h = fc_carve(base, &top, net->states * job->row * size);
     job->sums_wc = fc_carve(base, &top, net->inputs * job->row * size);
     job->sums_wx = fc_carve(base, &top, net->inputs * job->row * size);
-    job->sums_c = fc_carve(base, &top, LEVELS * job->row * size);
-    job->sums_x = fc_carve(base, &top, LEVELS * job->row * size);
+    job->sums_c = fc_carve(base, &top, FC_LEVELS * job->row * size);
+    job->sums_x = fc_carve(base, &top, FC_LEVELS * job->row * size);
     job->back = fc_carve(base, &top, groups * offset);
     job->summed = fc_carve(base, &top, job->bands * offset);
     job->taken = fc_carve(base, &top, (groups + job->bands) * offset);
     job->pieces = fc_carve(base, &top, (job->bands - job->w_bands) * offset);
     return top;
-}
-
-/* --- rows -------------------------------------------------------------------------------------- */
-
-static int64_t chunk_of(const job *job, int64_t t) { return (job->longest - 1 - t) / job->chunk; }
-
-/* The first step of a chunk. */
-static int64_t chunk_start(const job *job, int64_t chunk)
-{
-    return fc_most(0, job->longest - (chunk + 1) * job->chunk);
-}
-
-/* Offset of sequence b at step t in a panel: the rows of a chunk lie one behind the other. */
-static int64_t row_of_ds(const job *job, int64_t t, int64_t b)
-{
-    const int64_t in_chunk = job->chunk - 1 - (job->longest - 1 - t) % job->chunk;
-    const int64_t step = chunk_of(job, t) % job->slots * job->chunk + in_chunk;
-    return (step * job->net->batch + b) * job->width;
-}
-
-/* And of state j in a row of it. */
-static int64_t place_of(const job *job, int64_t j)
-{
-    return j / job->width * job->panel + j % job->width;
-}
-
-/* Where a chunk's rows lie. Only those before their sequence's end count. */
-static void list_rows(job *job, int64_t chunk)
-{
-    const fc_gated_rnn *net = job->net;
-    const int64_t start = ((intptr_t)job->start - (intptr_t)job->tape.h) / job->size;
-    table *table = &job->tables[chunk % job->slots];
-    const int64_t first = chunk_start(job, chunk), end = job->longest - chunk * job->chunk;
-    int64_t i = 0, *ds = table->ds, *x = table->x, *prev = table->prev;
-    for (int64_t t = first; t < end; t++) {
-        const int64_t step = row_of_ds(job, t, 0);
-        for (int64_t b = 0; b < net->batch; b++) {
-            if (t >= fc_length(net, b))
-                continue;
-            ds[i] = step + b * job->width;
-            x[i] = fc_row_of(net, t, b) * net->inputs;
-            prev[i++] = t ? fc_row_of(net, t - 1, b) * net->states : start + b * job->start_row;
-        }
-    }
-    table->counted = i;
-    table->even_x = i == (end - first) * net->batch && (net->batch == 1 || !net->batch_first);
-    table->even_prev = table->even_x && first > 0;
 }
 
 /* --- the loop over time ------------------------------------------------------------------------ */
@@ -159,18 +66,11 @@ typedef struct {
     int64_t width, panels;      /* of W_h's panels; how many any matrix has at most */
 } share;
 
-/* gemm's taps in a panel of W_h, of W_c and W_x behind those of all members. Where the last panel
- * is narrower than the others it has taps of its own. */
-static int64_t *taps_in(const job *job, int64_t member, const fc_panel *panel, int64_t width)
-{
-    return job->b_taps + (2 * member + (panel->stride < width)) * 2 * job->taps;
-}
-
 static void fill_taps(const job *job, int64_t member, int64_t columns, int64_t width, int64_t behind)
 {
     for (int64_t j = 0; j < columns; j += width) {
         const fc_panel panel = fc_panel_at(job->kernels, j, columns, width);
-        int64_t *tap = taps_in(job, member, &panel, width);
+        int64_t *tap = fc_taps_in(job, member, &panel, width);
         for (int64_t i = 0; i < job->taps; i++) {
             tap[i] = i * job->tap * panel.stride;
             tap[job->taps + i] = behind + tap[i];
@@ -186,14 +86,14 @@ static void add_states(const share *own, const fc_part *part, int64_t t, void *t
     const int64_t size = job->size, width = own->width;
     const int64_t panels = (part->j1 - part->j0 + width - 1) / width;
     fc_gemm g = {.m = part->b1 - part->b0, .taps = job->taps, .k = job->tap, .a_row = job->near,
-                 .a = fc_at(job->ds, row_of_ds(job, t, part->b0), size), .a_tap = job->a_tap,
+                 .a = fc_at(job->ds, fc_row_of_ds(job, t, part->b0), size), .a_tap = job->a_tap,
                  .a_step = 1, .c_row = to_row, .accumulate = 1};
     for (int64_t i = 0; i < panels; i++) {
         const int64_t j = part->j0 + (t % 2 ? panels - 1 - i : i) * width;
         const fc_panel panel = fc_panel_at(job->kernels, j, part->j1, width);
         g.n = panel.count;
         g.b = fc_at(job->panels_h, j * job->taps * job->tap, size);
-        g.b_tap = taps_in(job, own->member, &panel, width);
+        g.b_tap = fc_taps_in(job, own->member, &panel, width);
         g.b_step = panel.stride;
         g.c = fc_at(to, part->b0 * to_row + j, size);
         job->kernels->gemm(&g);
@@ -220,7 +120,7 @@ static void skip_ended(const job *job, const fc_part *part, int64_t t)
         if (t < job->net->lengths[b])
             continue;
         for (int64_t j = part->j0; j < part->j1; j += lanes) {
-            const int64_t at = row_of_ds(job, t, b) + place_of(job, j);
+            const int64_t at = fc_row_of_ds(job, t, b) + fc_place_of(job, j);
             const size_t bytes = (size_t)(fc_least(lanes, part->j1 - j) * job->size);
             memset(fc_at(job->ds, at, job->size), 0, bytes);
             memset(fc_at(job->du, at, job->size), 0, bytes);
@@ -235,7 +135,7 @@ static void step(const share *own, const fc_part *part, int64_t t)
     const fc_gated_rnn *net = job->net;
     const int64_t size = job->size, m = net->states, b = part->b0, j = part->j0;
     const int64_t h_row = fc_row_of(net, 0, 1) * m, at = fc_row_of(net, t, b) * m + j;
-    const int64_t ds = row_of_ds(job, t, b), start = b * job->start_row;
+    const int64_t ds = fc_row_of_ds(job, t, b), start = b * job->start_row;
     if (t + 1 < job->longest)
         add_states(own, part, t + 1, job->carry, job->row);
     const fc_gate_back gate = {
@@ -264,129 +164,6 @@ static void finish_h0(const share *own, const fc_part *part)
                           .length = part->j1 - part->j0};
     job->kernels->copy_rows(&copy);
     add_states(own, part, 0, job->grads.h0, m);
-}
-
-/* --- a chunk's sums ---------------------------------------------------------------------------- */
-
-/* dx = W_c^T ds + W_x^T du for inputs [i0, i1) of the part's sequences. Rows that lie one behind
- * the other in dx are one product. */
-static void add_inputs(const job *job, const fc_part *part, int64_t chunk, int64_t i0, int64_t i1)
-{
-    const fc_gated_rnn *net = job->net;
-    const int64_t size = job->size, n = net->inputs, width = job->width;
-    const int64_t t0 = chunk_start(job, chunk), steps = job->longest - chunk * job->chunk - t0;
-    const int64_t sequences = part->b1 - part->b0;
-    const int whole = !net->batch_first && sequences == net->batch;
-    const int64_t rows = whole ? sequences * steps : net->batch_first ? steps : sequences;
-    fc_gemm g = {.m = rows, .taps = 2 * job->taps, .k = job->tap, .a_tap = job->a_tap, .a_step = 1,
-                 .a_row = net->batch_first ? job->far : job->near, .c_row = n};
-    for (int64_t j = i0; j < i1; j += width) {
-        const fc_panel panel = fc_panel_at(job->kernels, j, i1, width);
-        g.n = panel.count;
-        g.b = fc_at(job->panels_c, j * job->taps * job->tap, size);
-        g.b_tap = taps_in(job, job->members, &panel, width);
-        g.b_step = panel.stride;
-        for (int64_t i = 0; i < sequences * steps / rows; i++) {
-            const int64_t t = t0 + (net->batch_first ? 0 : i), b = part->b0 + (net->batch_first ? i : 0);
-            g.a = fc_at(job->ds, row_of_ds(job, t, b), size);
-            g.c = fc_at(job->grads.x, fc_row_of(net, t, b) * n + j, size);
-            job->kernels->gemm(&g);
-        }
-    }
-}
-
-/* Columns [j0, j1) of dw (+)= grad^T rows, over the chunk's rows: rows [j0, j1) of `sums`, which
- * at last are turned over to dw (m, columns). */
-static void add_weights(const job *job, int64_t chunk, int64_t j0, int64_t j1, const void *grad,
-                        const void *rows, const int64_t *row, int even, void *sums, int64_t columns,
-                        void *dw)
-{
-    const table *table = &job->tables[chunk % job->slots];
-    const int64_t size = job->size, m = job->net->states;
-    fc_gemm g = {.m = j1 - j0, .taps = table->counted, .k = 1, .a = fc_at(rows, j0, size),
-                 .a_row = job->band_rows, .a_tap = row, .b_tap = table->ds, .c_row = job->row,
-                 .accumulate = chunk > 0};
-    if (even) {
-        g.taps = 1;
-        g.k = table->counted;
-        g.a_step = columns;
-        g.b_step = job->width;
-    }
-    for (int64_t i = 0; i < m; i += job->width) {
-        g.n = fc_least(job->width, m - i);
-        g.b = fc_at(grad, i / job->width * job->panel, size);
-        g.c = fc_at(sums, j0 * job->row + i, size);
-        job->kernels->gemm(&g);
-    }
-    if (chunk + 1 == job->chunks)
-        job->kernels->pack_transposed(fc_at(sums, j0 * job->row, size), job->row, j1 - j0, m, columns,
-                                      fc_at(dw, j0, size));
-}
-
-/* The biases' gradients of one panel: pairwise, PIECE rows at first, then as a binary counter adds:
- * level l holds the sum of 2^l pieces where bit l of the number of pieces is set. */
-static void add_biases(const job *job, const table *table, int64_t i, const void *grad, void *sums,
-                       int64_t pieces)
-{
-    const int64_t size = job->size, level_row = job->row;
-    const int64_t count = fc_least(job->width, job->net->states - i);
-    for (int64_t p = 0; p < table->counted; p += PIECE, pieces++) {
-        int64_t level = 0;
-        while (pieces >> level & 1)
-            level++;
-        void *sum = fc_at(sums, level * level_row + i, size);
-        job->kernels->sum_rows(fc_at(grad, i / job->width * job->panel, size), table->ds + p,
-                               fc_least(PIECE, table->counted - p), count, sum);
-        for (int64_t l = 0; l < level; l++) {
-            const int64_t both[2] = {l * level_row, level * level_row};
-            job->kernels->sum_rows(fc_at(sums, i, size), both, 2, count, sum);
-        }
-    }
-}
-
-static void finish_biases(const job *job, int64_t i, const void *sums, int64_t pieces, void *db)
-{
-    const int64_t level_row = job->row;
-    int64_t levels[LEVELS], count = 0;
-    for (int64_t level = 0; level < LEVELS; level++)
-        if (pieces >> level & 1)
-            levels[count++] = level * level_row;
-    job->kernels->sum_rows(fc_at(sums, i, job->size), levels, count,
-                           fc_least(job->width, job->net->states - i), fc_at(db, i, job->size));
-}
-
-static void sum_biases(const job *job, int64_t i, int64_t chunk, int64_t *pieces)
-{
-    const table *table = &job->tables[chunk % job->slots];
-    add_biases(job, table, i, job->ds, job->sums_c, *pieces);
-    add_biases(job, table, i, job->du, job->sums_x, *pieces);
-    *pieces += (table->counted + PIECE - 1) / PIECE;
-    if (chunk + 1 == job->chunks) {
-        finish_biases(job, i, job->sums_c, *pieces, job->grads.b_c);
-        finish_biases(job, i, job->sums_x, *pieces, job->grads.b_x);
-    }
-}
-
-/* BAND columns of dw_h; or of dw_c and dw_x; or the biases of a panel. */
-static void sum_band(const job *job, int64_t band, int64_t chunk)
-{
-    const fc_gated_grads *grads = &job->grads;
-    const table *table = &job->tables[chunk % job->slots];
-    const int64_t m = job->net->states, n = job->net->inputs, x_band = band - job->h_bands;
-    if (band >= job->w_bands) {
-        const int64_t panel = band - job->w_bands;
-        sum_biases(job, panel * job->width, chunk, job->pieces + panel);
-    } else if (x_band < 0) {
-        const int64_t j0 = band * BAND, j1 = fc_least(j0 + BAND, m);
-        add_weights(job, chunk, j0, j1, job->ds, job->tape.h, table->prev, table->even_prev, job->sums_h,
-                    m, grads->w_h);
-    } else {
-        const int64_t j0 = x_band * BAND, j1 = fc_least(j0 + BAND, n);
-        add_weights(job, chunk, j0, j1, job->ds, job->tape.x, table->x, table->even_x, job->sums_wc, n,
-                    grads->w_c);
-        add_weights(job, chunk, j0, j1, job->du, job->tape.x, table->x, table->even_x, job->sums_wx, n,
-                    grads->w_x);
-    }
 }
 
 /* --- a member ---------------------------------------------------------------------------------- */
@@ -421,7 +198,7 @@ static void go_back(const share *own, const fc_part *part, int64_t chunk, int wa
     if (chunk == 0)
         for (int64_t b = part->b0; b < part->b1; b++)
             start_carry(job, part, b, job->longest);
-    for (int64_t t = job->longest - 1 - chunk * job->chunk; t >= chunk_start(job, chunk); t--) {
+    for (int64_t t = job->longest - 1 - chunk * job->chunk; t >= fc_chunk_start(job, chunk); t--) {
         step(own, part, t);
         if (waits)
             fc_barrier_wait(&job->barrier, own->team);
@@ -474,15 +251,15 @@ static void run(void *context, int64_t task)
         return;
     }
     if (task >= own->groups) {
-        sum_band(job, task - own->groups, job->summed[task - own->groups]);
+        fc_sum_band(job, task - own->groups, job->summed[task - own->groups]);
         return;
     }
     const fc_part part = fc_group_part(job->net, own->group, task);
     const int64_t chunk = job->back[task];
     if (task == 0)
-        list_rows(job, chunk);
+        fc_list_rows(job, chunk);
     go_back(own, &part, chunk, 0);
-    add_inputs(job, &part, chunk, 0, job->net->inputs);
+    fc_add_inputs(job, &part, chunk, 0, job->net->inputs);
 }
 
 static void finish(void *context, int64_t task)
@@ -516,11 +293,11 @@ static void run_states(const share *own, const fc_part *part)
     }
     for (int64_t chunk = 0; chunk < job->chunks; chunk++) {
         if (own->member == 0)
-            list_rows(job, chunk);
+            fc_list_rows(job, chunk);
         go_back(own, part, chunk, 1);
-        add_inputs(job, &all, chunk, i0 * width, fc_least(i1 * width, inputs));
+        fc_add_inputs(job, &all, chunk, i0 * width, fc_least(i1 * width, inputs));
         for (int64_t band = own->member; band < job->bands; band += own->team)
-            sum_band(job, band, chunk);
+            fc_sum_band(job, band, chunk);
     }
 }
 
@@ -591,10 +368,10 @@ static void prepare(job *job)
         job->near[i] = i * job->width;
     for (int64_t i = 0; i < job->chunk; i++)
         job->far[i] = i * batch * job->width;
-    for (int64_t i = 0; i < BAND; i++)
+    for (int64_t i = 0; i < FC_BAND; i++)
         job->band_rows[i] = i;
     for (int64_t i = 0; i < job->taps; i++) {
-        job->a_tap[i] = place_of(job, i * job->tap);
+        job->a_tap[i] = fc_place_of(job, i * job->tap);
         job->a_tap[job->taps + i] = job->a_tap[i] + ((char *)job->du - (char *)job->ds) / job->size;
     }
     fill_taps(job, job->members, net->inputs, job->width,
@@ -617,16 +394,16 @@ int fc_gated_rnn_backward(const fc_gated_rnn *net, const void *w_c, const void *
     if (!job.longest)
         return FC_OK;
     threads = fc_team_size(fc_gated_threads(net, threads, 2));
-    job.chunk = fc_least(fc_most(1, REDUCED / net->batch), job.longest);
+    job.chunk = fc_least(fc_most(1, FC_REDUCED / net->batch), job.longest);
     job.chunks = (job.longest + job.chunk - 1) / job.chunk;
-    job.slots = threads > 1 ? SLOTS : 1;
+    job.slots = threads > 1 ? FC_SLOTS : 1;
     job.members = threads;
     job.width = kernels->width;
     job.panel = job.slots * job.chunk * net->batch * job.width;
     job.tap = tap_length(net->states, kernels->lanes);
     job.taps = fc_parts(net->states, job.tap);
-    job.h_bands = (net->states + BAND - 1) / BAND;
-    job.w_bands = job.h_bands + (net->inputs + BAND - 1) / BAND;
+    job.h_bands = (net->states + FC_BAND - 1) / FC_BAND;
+    job.w_bands = job.h_bands + (net->inputs + FC_BAND - 1) / FC_BAND;
     job.bands = job.w_bands + (net->states + job.width - 1) / job.width;
     job.row = fc_round_up(net->states, kernels->lanes) + kernels->lanes;
     char *scratch = fc_arena_take(lay_out(&job, threads, NULL));
