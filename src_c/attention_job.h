@@ -68,10 +68,25 @@ static inline fc_panels fc_carve_panels(const fc_attention_sizes *s, char *base,
     };
 }
 
-/* C (m, cols) (+)= A B of those panels that hold columns begin .. end - 1; A[i, p] = a[a_row[i] + p]. */
+/* Pieces of memory that what follows a product will read: it brings them to L2 meanwhile, each gemm as
+ * much twice as it reads of B. */
+typedef struct { const char *at, *end; } fc_soon;
+
+static inline const void *fc_next_soon(fc_soon *soon, int64_t bytes)
+{
+    while (soon && soon->at && soon->at >= soon->end)
+        soon++;
+    if (!soon || !soon->at)
+        return NULL;
+    soon->at += bytes;
+    return soon->at - bytes;
+}
+
+/* C (m, cols) (+)= A B of those panels that hold columns begin .. end - 1; A[i, p] = a[a_row[i] + p].
+ * `soon` NULL, or pieces up to one without address. */
 static inline void fc_multiply_columns(const fc_attention_sizes *s, int64_t m, const void *a,
                                        const int64_t *a_row, const fc_panels *b, int64_t begin,
-                                       int64_t end, void *c, int64_t c_row)
+                                       int64_t end, void *c, int64_t c_row, fc_soon *soon)
 {
     const int64_t zero = 0;
     for (int64_t j = begin / b->width * b->width; j < end; j += b->width) {
@@ -81,6 +96,7 @@ static inline void fc_multiply_columns(const fc_attention_sizes *s, int64_t m, c
             .a = a, .a_row = a_row, .a_tap = &zero, .a_step = 1,
             .b = fc_at(b->at, j * b->k, s->size), .b_tap = &zero, .b_step = b->width,
             .c = fc_at(c, j, s->size), .c_row = c_row,
+            .soon = {fc_next_soon(soon, b->k * b->width * s->size), fc_next_soon(soon, b->k * b->width * s->size)},
         };
         s->kn->gemm(&g);
     }
@@ -89,7 +105,7 @@ static inline void fc_multiply_columns(const fc_attention_sizes *s, int64_t m, c
 static inline void fc_multiply(const fc_attention_sizes *s, int64_t m, const void *a,
                                const int64_t *a_row, const fc_panels *b, void *c, int64_t c_row)
 {
-    fc_multiply_columns(s, m, a, a_row, b, 0, b->cols, c, c_row);
+    fc_multiply_columns(s, m, a, a_row, b, 0, b->cols, c, c_row, NULL);
 }
 
 /* Pack a matrix (k, cols) whose rows lie `row` apart. */

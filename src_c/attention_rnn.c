@@ -255,10 +255,10 @@ static void born_class(const job *p, int c, int64_t t, int64_t b0, int64_t b1, i
     if (first > last)
         return;
     fc_multiply_columns(s, rows, h, p->row_n, &p->value_lag[c], begin, end,
-                        value_place(p, from, of->first, b0).at, s->cols);
+                        value_place(p, from, of->first, b0).at, s->cols, NULL);
     if (p->tape) {
         fc_multiply_columns(s, rows, h, p->row_n, &p->score_lag[c], begin, end,
-                            grown_place(p, from, of->first, b0), s->cols);
+                            grown_place(p, from, of->first, b0), s->cols, NULL);
         s->kn->dots(rows, last - first + 1, n, (fc_in){h, n}, (fc_in){grown_place(p, from, first, b0), s->cols},
                     0.5, score_place(p, from, first, b0));
         return;

@@ -189,16 +189,29 @@ static void from_lag(const job *p, int64_t t, int64_t i, int64_t b0, int64_t b1)
     s->kn->state_grad(&grad);
 }
 
-/* What earlier states will ask of g[t], and of a few later ones that have waited. */
+static fc_soon piece(const void *at, int64_t bytes)
+{
+    return (fc_soon){at, (const char *)at + bytes};
+}
+
+/* What earlier states will ask of g[t], and of a few later ones that have waited. Meanwhile what the
+ * step before t will read is brought to L2. */
 static void separate_products(const job *p, int64_t t, int64_t b0, int64_t b1)
 {
     const fc_attention_sizes *s = &p->s;
+    const int64_t row = (b1 - b0) * s->n * s->size;
+    fc_soon soon[4] = {{0}};
+    if (t > -s->given) {
+        soon[0] = piece(grown(p, t - 1, 1, b0).at, (b1 - b0) * s->cols * s->size);
+        soon[1] = piece(state(p, t - 1, b0), row);
+        soon[2] = piece(grad_at(p, t - 1, b0), row);
+    }
     for (int c = 0; c < p->classes; c++) {
         const fc_lag_class *of = &p->of[c];
         const int64_t steps = of->group < s->T - t ? of->group : s->T - t;
         if (t % of->group == 0)
-            fc_multiply(s, steps * (b1 - b0), grad_at(p, t, b0), p->row_n, &p->value_lag[c],
-                        (void *)y_place(p, t, of->first, b0).at, s->cols);
+            fc_multiply_columns(s, steps * (b1 - b0), grad_at(p, t, b0), p->row_n, &p->value_lag[c], 0,
+                                p->value_lag[c].cols, (void *)y_place(p, t, of->first, b0).at, s->cols, soon);
     }
 }
 
