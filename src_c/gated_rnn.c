@@ -317,8 +317,11 @@ int fc_gated_rnn_forward(const fc_gated_rnn *net, const void *x, const void *w_c
                          const void *w_x, const void *b_c, const void *b_x, const void *h0,
                          void *h, fc_gated_tape tape, int threads)
 {
-    if (net->steps == 0 || net->batch == 0 || net->states == 0)
+    if (net->steps == 0 || net->batch == 0 || net->states == 0) {
+        if (tape.x)
+            memcpy(tape.x, x, (size_t)(net->steps * net->batch * net->inputs * (net->dtype == FC_F32 ? 4 : 8)));
         return FC_OK;
+    }
     const fc_kernels *kernels = fc_active[net->dtype];
     job job = {.net = net, .kernels = kernels, .size = net->dtype == FC_F32 ? 4 : 8,
                .x = x, .w_c = w_c, .w_h = w_h, .w_x = w_x, .b_c = b_c, .b_x = b_x, .h0 = h0,

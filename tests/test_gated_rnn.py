@@ -226,6 +226,30 @@ def test_nothing_past_a_length_matters(batch_first, dtype, threads):
     assert not clean[0][past].any() and not clean[1][past].any()
 
 
+@pytest.mark.parametrize("m", [0, 20])
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_tape_holds_copies(m, batch_first, threads):
+    """Past the lengths too, and where there is nothing to compute."""
+    problem = Problem(Case(6, 4, 5, m), np.float32)
+    problem.options["lengths"] = [5, 0, 3, 4]
+    if batch_first:
+        problem.x = problem.x.swapaxes(0, 1)
+        problem.options["batch_first"] = True
+    h, tape = fc.gated_rnn(problem.x, *problem.w, problem.h0, **problem.options, return_tape=True)
+    np.testing.assert_array_equal(tape.x, problem.x)
+    np.testing.assert_array_equal(tape.h, h)
+
+
+def test_sequences_do_not_meet(dtype, isa, threads):
+    """A row's edge is read together with what lies behind it."""
+    problem = Problem(Case(6, 4, 5, 21), dtype)
+    clean = problem.backward(fc)
+    problem.x[:, 1:], problem.grad_h[:, 1:] = np.nan, np.inf
+    spoilt = problem.backward(fc)
+    for i in 0, 1:  # h, and the gradient of x
+        np.testing.assert_array_equal(spoilt[i][:, 0], clean[i][:, 0])
+
+
 def test_tape_is_its_own(threads):
     """Used many times, from many threads, after the operands have changed, copied, pickled."""
     problem = Problem(Case(20, 9, 24, 40, lengths=True), np.float32)
