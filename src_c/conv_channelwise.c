@@ -469,6 +469,11 @@ static void count_phase(const plan *p, const fc_job *job, int grad_weight, fc_ch
     const double stride = stride_of_runs(x) == 2 ? 2 : 1;
     const double stretches = grad_weight ? floor(width / 4) : ceil(width / 8);
     const double of_stretches = grad_weight ? 4 * stretches : width, left = width - of_stretches;
+    /* Cells that one stretch looks at. */
+    const double apart = (double)fc_least(fc_most(x->tap_step, -x->tap_step), 8);
+    const double window = taps * apart + taps / (double)fc_most(x->taps, 1) * 8;
+    shape->window = fmax(shape->window, window);
+    shape->looked_at += lines * stretches * window;
     shape->products += lines * width * taps;
     shape->loads += lines * (stride * of_stretches * runs + stretches * (taps - stride * runs) + left * taps);
     shape->runs += lines * (stretches + left) * runs;

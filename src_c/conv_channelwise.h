@@ -16,10 +16,11 @@ int fc_channelwise_weight_grad(const fc_job *job);
 
 /* What it does for one image and as many channels as a vector has lanes, in vectors: multiply-adds,
  * cells loaded for them, outputs; runs of taps begun in all stretches of outputs, and stretches;
- * calls of the kernel; cells and their lines turned to lanes, and zeros around them. */
+ * calls of the kernel; cells and their lines turned to lanes, and zeros around them; cells that one
+ * stretch looks at, and all of them together. */
 typedef struct {
     int fits;
-    double products, loads, outputs, runs, stretches, calls, cells, lines, zeros;
+    double products, loads, outputs, runs, stretches, calls, cells, lines, zeros, window, looked_at;
 } fc_channelwise_shape;
 
 /* `grad_weight`: of the weight gradient? Fits all phases of a stride, with one channel a group. */

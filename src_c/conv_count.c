@@ -59,9 +59,9 @@ static const tiles *tiles_of(double lanes, double size)
 }
 
 /* Products of `rows` rows and `n` columns: cycles for one term of all their sums, multiply-adds among
- * these of tiles of one to three rows, vectors of the operand B loaded; tiles, vectors of results,
- * elements of these stored one by one since they do not fill their vectors. */
-typedef struct { double cycles, few, loads, tiles, vectors, edges; } product;
+ * these of tiles of one to three rows, vectors of the operand B and elements of A loaded; tiles,
+ * vectors of results, elements of these stored one by one since they do not fill their vectors. */
+typedef struct { double cycles, few, loads, scalars, tiles, vectors, edges; } product;
 
 /* A cycle's loads and multiply-adds run side by side, and each of a tile's sums is a chain, whose next
  * link waits for the last. */
@@ -71,6 +71,7 @@ static void add_tile(const tiles *of, double rows, double cols, double edge, dou
     p->cycles += times * fmax(fmax(rows * cols / of->starts, cols * of->load + rows / 2), LATENCY);
     p->few += rows < 4 ? times * rows * cols : 0;
     p->loads += times * cols;
+    p->scalars += times * rows;
     p->tiles += times;
     p->vectors += times * rows * cols;
     p->edges += times * rows * edge;
@@ -102,6 +103,8 @@ static void add_product(double rows, double n, double lanes, double size, double
 }
 
 /* --- forward pass and input gradient, direct --------------------------------------------------- */
+
+enum { L1_BYTES = 24 << 10 };   /* of one operand, beside the others */
 
 static double ragged(double rows) { return ceil(rows / 8) * 8 - rows; }
 
@@ -168,9 +171,9 @@ static void planes(const fc_job *job, const fc_planes_shape *shape, double lanes
     add_product(rows, (double)shape->chunk * line + ends, lanes, size, times * (double)whole, &all);
     add_product(rows, (double)left * line + ends, lanes, size, left ? times : 0, &all);
     /* Cells of a box that leave L1 before the next row of tiles, or the next tap, reads them. */
-    enum { L1_BYTES = 24 << 10 };   /* beside weights and outputs */
     const double box = channels * (double)shape->cells * size, tile = 3 * lanes * size + 64;
-    const double near = fmin(channels, 288 / taps);   /* channels of an entry */
+    const double near = channels * taps / (double)shape->entries;   /* channels of an entry */
+    const double weights = near * fmin(rows, 8) * fmax((double)fc_job_kernel(job) * size, 16);
     const double far = box <= L1_BYTES ? 0 : near * tile > L1_BYTES ? taps : taps / (double)x->taps;
     const double counted[FC_TERMS] = {
         all.cycles * taps * channels,
@@ -180,6 +183,7 @@ static void planes(const fc_job *job, const fc_planes_shape *shape, double lanes
         all.vectors,                                      /* vectors of outputs */
         all.edges,
         all.loads * far * channels,                       /* not from L1 */
+        weights > L1_BYTES ? all.scalars * taps * channels : 0,
         x->step > 2 ? 0 : cells / lanes,                  /* vectors of cells copied */
         singly(cells, x->step, 2),
         items * channels * (double)shape->rows,           /* rows and calls of the copy */
@@ -189,7 +193,6 @@ static void planes(const fc_job *job, const fc_planes_shape *shape, double lanes
         products * rows * channels * taps,                /* weights read */
         products,
         products * rows,
-        items,
         [LAST] = 1,
     };
     add(term, counted);
@@ -264,6 +267,7 @@ static void channelwise(const fc_job *job, const fc_channelwise_shape *shape, do
         items * shape->calls,
         weights,
         items * shape->zeros,
+        shape->window * lanes * (double)job->size > L1_BYTES ? items * shape->looked_at : 0,   /* not in L1 */
         [LAST] = 1,
     };
     add(term, counted);
@@ -400,7 +404,6 @@ static void channels(const fc_conv *conv, double lanes, double term[FC_TERMS])
         groups * blocks * (double)shape.strips,
         products * blocks * (whole + (left > 0)),
         groups * filters * channels * taps,
-        groups,
         shape.apart ? 0 : groups * filters * turned_at_end,
         [LAST] = 1,
     };
