@@ -67,8 +67,9 @@ fc_job fc_job_forward(const fc_conv *conv, const void *x, const void *w, const v
 
 /* Packed weights of a 1x1 kernel, (groups, blocks of 8 rows, channels, 8): as they are given, the 8
  * rows of a tile lie channels apart, often in the same set of a cache, and nothing is left of it for
- * pixels that are read where they lie. Larger kernels gain nothing: 8 streams are fetched ahead of
- * their use better than one. */
+ * pixels that are read where they lie; and rows that lie side by side can be lanes for the last
+ * pixels (1024 x 14 x 14 -> 2048, stride 2: 49 pixels, 2.24 -> 1.91 ms). Larger kernels gain nothing:
+ * 8 streams are fetched ahead of their use better than one. */
 static void take_packed(fc_job *job, const void *packed)
 {
     job->weight = packed;
@@ -80,7 +81,7 @@ static void take_packed(fc_job *job, const void *packed)
 
 static int worth_packing(const fc_conv *conv)
 {
-    return fc_volume(conv->kernel) == 1 && fc_volume(conv->stride) == 1
+    return fc_volume(conv->kernel) == 1
         && conv->in_channels > conv->groups && conv->out_channels >= 8 * conv->groups;
 }
 
