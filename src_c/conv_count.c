@@ -453,23 +453,35 @@ typedef struct {
     int prepared;
 } transformed;
 
-/* Along both inner axes: points, tiles, and products of a tile; phases of the stride. Vectors of
- * channels and of filters; planes of cells and of outputs in depth, and what one of them has. */
+/* Along both inner axes: points, tiles, and products of a whole tile; what share of these there is, as
+ * some tiles are smaller; phases of the stride. Vectors of channels and of filters; planes of cells and
+ * of outputs in depth, and what one of them has. */
 typedef struct {
     fc_strips of;
-    double points, tiles, products, phases, sources, results, deep, depth, cells, outputs;
+    double points, tiles, products, share, phases, sources, results, deep, depth, cells, outputs;
 } figures;
 
-static figures figures_of(const transformed *t)
+/* Smaller tiles lack one point. */
+static double share(const fc_line *line)
+{
+    return 1 - (double)(line->tiles - fc_least(line->tiles, line->whole * line->spread))
+               / (double)(line->tiles * line->points);
+}
+
+/* `mixed`: does the pass cut an axis into tiles of two sizes? */
+static figures figures_of(const transformed *t, int mixed)
 {
     const fc_axis *axis = t->axis;
     fc_line y, x;
     fc_line_of(&axis[1], &y);
     fc_line_of(&axis[2], &x);
+    if (mixed)
+        fc_line_mix(&y, &x);
     return (figures){
         .of = fc_strips_of(&y, &x, (int64_t)t->batch),
         .points = (double)(y.points * x.points), .tiles = (double)(y.tiles * x.tiles),
         .products = (double)(fc_line_products(&y) * fc_line_products(&x)),
+        .share = share(&y) * share(&x),
         .phases = (double)(y.phases * x.phases),
         .sources = ceil(t->channels / t->lanes), .results = ceil(t->filters / t->lanes),
         .deep = (double)axis[0].cells, .depth = (double)axis[0].outputs,
@@ -542,9 +554,9 @@ static multiplied multiply_tiles(const transformed *t, const figures *n, const p
             run++;
         const double tiles = t->batch * n->tiles * (double)run, rows = ceil(tiles / cut->bands);
         const product now = by_blocks(t, rows, 32 / t->size, t->groups * tiles / rows);
-        all.cycles += now.cycles * (double)taps * t->channels * n->products;
-        all.begun += now.tiles * (double)taps * slices * n->products;
-        all.ends += now.vectors * slices * n->points;
+        all.cycles += now.cycles * (double)taps * t->channels * n->products * n->share;
+        all.begun += now.tiles * (double)taps * slices * n->products * n->share;
+        all.ends += now.vectors * slices * n->points * n->share;
         all.calls += t->groups * cut->bands * slices * n->points * blocks;
     }
     return all;
@@ -553,7 +565,7 @@ static multiplied multiply_tiles(const transformed *t, const figures *n, const p
 static void transforms(const transformed *t, double term[FC_TERMS])
 {
     const fc_axis *axis = t->axis;
-    const figures n = figures_of(t);
+    const figures n = figures_of(t, 1);
     const pieces cut = cut_tiles(t, &n);
     const multiplied m = multiply_tiles(t, &n, &cut);
     const double items = t->batch * t->groups, strips = t->groups * (double)n.of.strips;
@@ -562,14 +574,15 @@ static void transforms(const transformed *t, double term[FC_TERMS])
     const double kernels = t->groups * t->channels * n.results;
     const double weights = kernels * (double)axis[0].taps * n.products;
     const double kept = (double)fc_winograd_cache_bytes(), again = t->prepared || cut.chunks > 1;
+    const double tiles = n.tiles * n.share;
     const double lines = items * t->filters * n.depth * (double)axis[1].outputs;
     const double counted[FC_TERMS] = {
         m.cycles,
         m.begun,
         m.ends,
         m.calls,
-        sources * n.products * n.tiles,                   /* points of tiles transformed */
-        results * n.points * n.tiles,
+        sources * n.products * tiles,                     /* points of tiles transformed */
+        results * n.points * tiles,
         sources * n.cells,                                /* vectors turned to lanes and back */
         results * n.outputs,
         strips * n.deep * n.sources,                      /* rows of tiles */
@@ -580,7 +593,7 @@ static void transforms(const transformed *t, double term[FC_TERMS])
         again ? weights * cut.chunks * fmax(0, 1 - kept / cut.u_bytes) : 0,   /* and not from a cache */
         axis[1].place_step > 1 || axis[2].place_step > 1 ? lines : 0,   /* of outputs that lie apart */
         axis[2].place_step > 1 ? items * t->filters * n.depth * n.outputs : 0,
-        cut.v_bytes / cut.chunks > 1 << 20 ? sources * n.products * n.tiles : 0,   /* not in L2 */
+        cut.v_bytes / cut.chunks > 1 << 20 ? sources * n.products * tiles : 0,   /* not in L2 */
         [LAST] = 1,
     };
     add(term, counted);
@@ -590,7 +603,7 @@ static void transforms(const transformed *t, double term[FC_TERMS])
 static void transforms_grad_weight(const transformed *t, double term[FC_TERMS])
 {
     const fc_axis *z = &t->axis[0];
-    const figures n = figures_of(t);
+    const figures n = figures_of(t, 0);
     const double terms = (double)(n.of.strips * n.of.segment), taps = (double)z->taps;
     const double items = t->batch * t->groups, strips = t->groups * (double)n.of.strips;
     const double sources = items * n.deep * n.sources, results = items * n.depth * n.results;

@@ -152,6 +152,23 @@ static int64_t u_point(const plan *p, int64_t i)
     return i / across * p->u.x.points + i % across;
 }
 
+/* A band's tiles in M, by what they have less: first such as lack infinity along x, then whole ones,
+ * then such as lack it along y, then along both. So at each point those that have it lie in a row.
+ * start[y][x] is where the first of a kind stands. */
+typedef struct { int64_t start[2][2], all; } order;
+
+static order order_of(const plan *p, const part *of)
+{
+    int64_t count[2][2] = {{0}};
+    for (int64_t i = 0; i < of->count; i++) {
+        const fc_strip at = fc_strip_at(&p->strips, of->strip + i);
+        count[at.less][0] += of->depths * at.whole;
+        count[at.less][1] += of->depths * (at.tiles - at.whole);
+    }
+    const int64_t whole = count[0][1], less_y = whole + count[0][0], less_both = less_y + count[1][0];
+    return (order){{{whole, 0}, {less_y, less_both}}, less_both + count[1][1]};
+}
+
 /* M of one band and block of filters: the terms of one slice of channels. The chunk begins with
  * strip `first`. */
 static void multiply(const call *c, const scratch *s, const char *u, const part *of, int64_t first)
@@ -160,14 +177,17 @@ static void multiply(const call *c, const scratch *s, const char *u, const part 
     const int64_t filters = fc_least(p->u.block, p->filters - of->block * p->u.block);
     const int64_t channels = fc_least(p->u.slice, p->channels - of->slice * p->u.slice);
     const int64_t below = p->z.step * p->data.phases * p->strips.segment * p->data.pitch;
-    int64_t tap, rows = 0;
+    const fc_line *y = &p->strips.y, *x = &p->strips.x;
+    const order rows = order_of(p, of);
+    int64_t tap, next[2][2];
+    memcpy(next, rows.start, sizeof next);
     const int64_t taps = live_taps(p, of->depth, &tap);
     for (int64_t depth = 0; depth < of->depths; depth++)
         for (int64_t i = 0; i < of->count; i++) {
-            const int64_t tiles = fc_strip_at(&p->strips, of->strip + i).tiles;
-            const int64_t at = depth * below + (of->strip + i - first) * p->data.strip;
-            for (int64_t t = 0; t < tiles; t++)
-                s->a_row[rows++] = at + t * p->data.pitch;
+            const fc_strip at = fc_strip_at(&p->strips, of->strip + i);
+            const int64_t v = depth * below + (of->strip + i - first) * p->data.strip;
+            for (int64_t t = 0; t < at.tiles; t++)
+                s->a_row[next[at.less][t >= at.whole]++] = v + t * p->data.pitch;
         }
     for (int64_t i = 0; i < p->points; i++) {
         if (p->far && of->slice == p->u.slices - 1)
@@ -175,12 +195,15 @@ static void multiply(const call *c, const scratch *s, const char *u, const part 
         const char *a = s->v + (i * p->data.point + of->slice * p->data.block) * p->size;
         const char *b = u + u_point(p, i) * p->u.to_point * p->size;
         const int more = i + 1 < p->points;
+        const int last_y = i / x->points == y->points - 1, last_x = i % x->points == x->points - 1;
+        const int64_t from = last_x ? rows.start[0][0] : 0;
+        const int64_t end = last_y ? rows.start[1][0] : last_x ? rows.start[1][1] : rows.all;
         p->kernels->gemm(&(fc_gemm){
-            .m = rows, .n = fc_round_up(filters, HALF_VECTOR / p->size),
+            .m = end - from, .n = fc_round_up(filters, HALF_VECTOR / p->size),
             .taps = list_terms(p, s, of->depth, tap, taps, channels, i), .k = channels,
-            .a = a, .a_row = s->a_row, .a_tap = s->a_tap, .a_step = 1,
+            .a = a, .a_row = s->a_row + from, .a_tap = s->a_tap, .a_step = 1,
             .b = b, .b_tap = s->b_tap, .b_step = p->u.block,
-            .c = s->products + i * p->m_point * p->size, .c_row = p->u.block,
+            .c = s->products + (i * p->m_point + from * p->u.block) * p->size, .c_row = p->u.block,
             .accumulate = of->slice > 0,
             .soon = {more && p->u_far ? u + u_point(p, i + 1) * p->u.to_point * p->size : NULL,
                      more ? a + (p->data.point + s->a_row[0]) * p->size : NULL}});
@@ -214,10 +237,10 @@ static void store(const call *c, const scratch *s, const fc_strip *at, int64_t g
     }
 }
 
-/* From M, whose first row is the strip's first tile, to the outputs of one strip and vector of
- * filters. Returns whether all of M was finite. */
+/* From M, whose rows begin at `products` for whole tiles, at `less` for those without infinity along
+ * x, to the outputs of one strip and vector of filters. Returns whether all of M was finite. */
 static int finish(const call *c, const scratch *s, const fc_strip *at, int64_t group,
-                  int64_t filter, int64_t depth, const char *products)
+                  int64_t filter, int64_t depth, const char *products, const char *less)
 {
     const plan *p = c->p;
     const fc_line *x = &p->strips.x, *y = &p->strips.y;
@@ -238,12 +261,23 @@ static int finish(const call *c, const scratch *s, const fc_strip *at, int64_t g
         .to = s->stage, .to_point = at->width * lanes, .to_item = c->lane, .bias = bias};
     int finite;
     if (y->length == x->length && y->tile == x->tile && y->taps > 1) {   /* most kernels; 0.8 of the time of two passes */
-        finite = p->kernels->winograd_outputs(&(fc_winograd_outputs){
-            .points = (int)x->all, .length = (int)x->tile, .less_y = fc_line_less(y),
-            .less_x = fc_line_less(x), .live = filters, .tiles = at->tiles, .spread = x->spread,
-            .width = at->width, .from = products, .from_tile = p->u.block,
-            .from_point = p->m_point,
-            .to = s->stage, .to_y = at->width * lanes, .bias = bias});
+        fc_winograd_outputs outputs = {
+            .points = (int)x->all, .length = (int)x->tile, .less_y = fc_line_less(y) + at->less,
+            .less_x = fc_line_less(x), .live = filters, .tiles = at->whole, .step = x->tile,
+            .spread = x->spread, .width = at->width, .from = products, .from_tile = p->u.block,
+            .from_row = x->points * p->m_point, .from_point = p->m_point,
+            .to = s->stage, .to_y = at->width * lanes, .bias = bias};
+        finite = p->kernels->winograd_outputs(&outputs);
+        if (at->whole < at->tiles) {
+            const int64_t done = at->whole * x->tile;   /* columns */
+            outputs.less_x = 1;
+            outputs.tiles = at->tiles - at->whole;
+            outputs.step = x->tile - 1;
+            outputs.width = at->width - done;
+            outputs.from = less;
+            outputs.to = s->stage + done * lanes * p->size;
+            finite &= p->kernels->winograd_outputs(&outputs);
+        }
     } else if (y->taps == 1) {
         fc_winograd only = along_x;
         only.to = s->stage;
@@ -341,17 +375,22 @@ static int mend(const call *c, const fc_strip *at, int64_t group, int64_t block,
 static void finish_band(call *c, const scratch *s, const part *of)
 {
     const plan *p = c->p;
-    const char *m = s->products;
+    const int64_t row = p->u.block * p->size;
+    order rows = order_of(p, of);
     const int64_t begin = of->block * p->u.block, last = fc_least(begin + p->u.block, p->filters);
     for (int64_t i = 0; i < of->depths * of->count; i++) {
         const fc_strip at = fc_strip_at(&p->strips, of->strip + i % of->count);
         const int64_t depth = of->depth + i / of->count;
+        int64_t *next = rows.start[at.less];
         int finite = 1;
-        for (int64_t f = begin; f < last; f += p->lanes)
-            finite &= finish(c, s, &at, of->group, f, depth, m + (f - begin) * p->size);
+        for (int64_t f = begin; f < last; f += p->lanes) {
+            const char *m = s->products + (f - begin) * p->size;
+            finite &= finish(c, s, &at, of->group, f, depth, m + next[0] * row, m + next[1] * row);
+        }
+        next[0] += at.whole;
+        next[1] += at.tiles - at.whole;
         if (!finite && mend(c, &at, of->group, of->block, depth) != FC_OK)
             __atomic_store_n(&c->status, FC_NO_MEMORY, __ATOMIC_RELAXED);
-        m += at.tiles * p->u.block * p->size;
     }
 }
 

@@ -102,6 +102,7 @@ static int plan_sum(fc_winograd_plan *p, const fc_conv *conv, const fc_axis axis
     fc_line y, x;
     if (axis[0].taps < 1 || !fc_line_of(&axis[1], &y) || !fc_line_of(&axis[2], &x))
         return 0;
+    fc_line_mix(&y, &x);
     const int64_t taps = fc_volume(conv->kernel), group = channels * filters * taps;
     *p = (fc_winograd_plan){
         .kernels = fc_active[conv->dtype], .lanes = fc_active[conv->dtype]->lanes,

@@ -10,10 +10,18 @@ enum { POINTS = FC_WINOGRAD_POINTS };
  * and 224 x 224 images, half of either or twice as much is 2 to 5 % slower. */
 static const int64_t STRIP_CELLS = 64, STAGE_BYTES = 48 << 10;
 
-static int64_t tiles_of(const fc_line *line)
+/* So many runs of tiles, of which the last may lack some. */
+static int64_t tiles_of(const fc_line *line, int64_t runs)
 {
-    const int64_t dense = line->tile * line->spread;
-    return line->outputs / dense * line->spread + fc_least(line->outputs % dense, line->spread);
+    const int64_t last = (runs - 1) * line->spread;
+    return last + fc_least(line->outputs - fc_line_start(line, last), line->spread);
+}
+
+/* All tiles alike. */
+static void cut(fc_line *line)
+{
+    line->whole = fc_parts(line->outputs, line->tile * line->spread);
+    line->tiles = tiles_of(line, line->whole);
 }
 
 int fc_line_of(const fc_axis *axis, fc_line *line)
@@ -38,21 +46,51 @@ int fc_line_of(const fc_axis *axis, fc_line *line)
         line->weight += (r - 1) * line->weight_step;
         line->weight_step = -line->weight_step;
     }
-    line->tiles = tiles_of(line);
+    cut(line);
     if (points == POINTS && line->tile > 2 && line->phases == 1) {
         fc_line less = *line;
         less.points--;
         less.tile--;
-        less.tiles = tiles_of(&less);
+        cut(&less);
         if (less.points * less.tiles < line->points * line->tiles)
             *line = less;
     }
     return 1;
 }
 
+/* The fewest products that some runs of smaller tiles make; there is no use for more than four. */
+static void mix(fc_line *line)
+{
+    const fc_line alike = *line;
+    int64_t least = line->points * line->tiles;
+    for (int64_t smaller = 1; smaller <= 4; smaller++) {
+        fc_line mixed = alike;
+        const int64_t rest = line->outputs - smaller * (line->tile - 1) * line->spread;
+        mixed.whole = fc_parts(fc_most(rest, 0), line->tile * line->spread);
+        if (mixed.whole == 0)
+            return;   /* all smaller: fc_line_of has thought of it */
+        if (fc_line_start(&mixed, (mixed.whole + smaller - 1) * line->spread) >= line->outputs)
+            continue;   /* fewer would do */
+        mixed.tiles = tiles_of(&mixed, mixed.whole + smaller);
+        const int64_t products = line->points * mixed.tiles - (mixed.tiles - mixed.whole * line->spread);
+        if (products < least) {
+            least = products;
+            *line = mixed;
+        }
+    }
+}
+
+void fc_line_mix(fc_line *y, fc_line *x)
+{
+    if (y->points < POINTS || x->points < POINTS || y->length != x->length || y->phases * x->phases > 1)
+        return;
+    mix(y);
+    mix(x);
+}
+
 fc_strips fc_strips_of(const fc_line *y, const fc_line *x, int64_t batch)
 {
-    const int64_t dense = x->tile * x->spread, runs = fc_parts(x->outputs, dense);
+    const int64_t dense = x->tile * x->spread, runs = fc_parts(x->tiles, x->spread);
     const int64_t per = fc_most(1, fc_least(runs, STRIP_CELLS / (dense * x->stride)));
     const int64_t segment = fc_parts(runs, fc_parts(runs, per));
     fc_strips s = {.y = *y, .x = *x, .batch = batch, .segment = segment * x->spread,
@@ -68,11 +106,14 @@ fc_strip fc_strip_at(const fc_strips *s, int64_t strip)
     const fc_line *x = &s->x, *y = &s->y;
     fc_strip at = {.image = strip / y->tiles / s->segments, .row = strip % y->tiles,
                    .segment = strip / y->tiles % s->segments};
-    at.tiles = fc_least(s->segment, x->tiles - at.segment * s->segment);
+    const int64_t first = at.segment * s->segment;
+    at.tiles = fc_least(s->segment, x->tiles - first);
+    at.whole = fc_least(fc_most(x->whole * x->spread - first, 0), at.tiles);
+    at.less = at.row >= y->whole * y->spread;
     at.top = fc_line_start(y, at.row);
-    at.left = at.segment * s->segment * x->tile;
-    at.height = fc_least(y->tile, fc_parts(y->outputs - at.top, y->spread));
-    at.width = fc_least(s->segment * x->tile, x->outputs - at.left);
+    at.left = fc_line_start(x, first);
+    at.height = fc_least(y->tile - at.less, fc_parts(y->outputs - at.top, y->spread));
+    at.width = fc_least(fc_line_start(x, first + s->segment), x->outputs) - at.left;
     return at;
 }
 
@@ -174,26 +215,40 @@ static window window_of(const fc_tiled *t, const fc_strip *at, int64_t count)
     return w;
 }
 
-/* V of one strip, whose cells stand from row `below` of the stage on: both axes at once. */
-static void transform_fused(const fc_tiled *t, const window *w, int64_t below, int64_t tiles,
-                            const char *stage, char *v)
+/* V of one strip, whose cells stand from row `below` of the stage on: both axes at once. Smaller tiles,
+ * of which only axes without a stride have some, stand behind the others. */
+static void transform_fused(const fc_tiled *t, const window *w, const fc_strip *at, int64_t below,
+                            int64_t tiles, const char *stage, char *v)
 {
     const fc_line *x = &t->strips->x, *y = &t->strips->y;
     const int64_t vec_bytes = t->lanes * t->size, across = w->right - w->left;
+    const int64_t whole = at->whole < at->tiles ? at->whole : tiles;
     for (int64_t phase = 0; phase < t->phases; phase++) {
         const int64_t row = below + phase / t->phases_x * y->spread;
         const int64_t from = w->from + phase % t->phases_x * x->spread;   /* column of cell 0 */
         const int64_t some = fc_parts(w->left - from, t->stride_x), width = t->strips->width;
         const int64_t before = fc_least(fc_most(some, 0), width);
         const int64_t behind = fc_least(fc_parts(w->right - from, t->stride_x), width);
-        t->kernels->winograd_inputs(&(fc_winograd_inputs){
-            .points = (int)x->all, .less_y = fc_line_less(y), .less_x = fc_line_less(x),
-            .tiles = tiles, .step = x->tile, .spread = x->spread,
+        fc_winograd_inputs inputs = {
+            .points = (int)x->all, .less_y = fc_line_less(y) + at->less, .less_x = fc_line_less(x),
+            .tiles = whole, .step = x->tile, .spread = x->spread,
             .before = before, .behind = behind,
             .from = stage + (row * across + from + before * t->stride_x - w->left) * vec_bytes,
             .from_x = t->stride_x * t->lanes, .from_y = y->spread * t->stride_y * across * t->lanes,
             .to = v + phase * t->strips->segment * t->pitch * t->size, .to_tile = t->slot,
-            .to_point = t->point});
+            .to_row = x->points * t->point, .to_point = t->point};
+        t->kernels->winograd_inputs(&inputs);
+        if (whole == tiles)
+            continue;
+        const int64_t done = whole * x->tile;   /* columns */
+        inputs.less_x = 1;
+        inputs.tiles = tiles - whole;
+        inputs.step = x->tile - 1;
+        inputs.before = fc_most(before - done, 0);
+        inputs.behind = behind - done;
+        inputs.from = (const char *)inputs.from + fc_most(done - before, 0) * vec_bytes;
+        inputs.to_tile += whole;
+        t->kernels->winograd_inputs(&inputs);
     }
 }
 
@@ -250,14 +305,15 @@ static void transform(const fc_tiled *t, int64_t group, int64_t vector, int64_t 
                (size_t)((t->across - behind) * vec_bytes));
     }
     for (int64_t i = 0; i < count; i++, v += t->strip * t->size) {
-        const int64_t top = fc_line_start(y, at.row + i) * t->stride_y + t->first_y;
+        const fc_strip now = fc_strip_at(t->strips, strip + i);
+        const int64_t top = now.top * t->stride_y + t->first_y;
         if (y->taps == 1) {   /* the row itself, and zeros behind it again */
             stage_cells(t, plane, channels, top, top + 1, w.left, w.right, ahead,
                         rows + before * vec_bytes);
             memset(rows + behind * vec_bytes, 0, (size_t)((t->across - behind) * vec_bytes));
         }
         if (fused)
-            transform_fused(t, &w, top - w.top, tiles, stage, v);
+            transform_fused(t, &w, &now, top - w.top, tiles, stage, v);
         else
             transform_in_turn(t, &w, top - w.top, tiles, stage, rows, v);
     }

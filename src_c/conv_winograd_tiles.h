@@ -12,7 +12,9 @@
  * not transformed: tiles of one output and one point.
  *
  * A tile has the `all` points of winograd.inc, or all but infinity and one output less where that is
- * less work: 3, 6 or 9 outputs at 3 taps.
+ * less work: 3, 6 or 9 outputs at 3 taps. An axis may be mixed: `tile` outputs and `points` points in
+ * its first `whole` runs of `spread` tiles, one less of both in those behind them. 29 outputs then
+ * take 5 * 6 + 3 * 5 products in place of 8 * 6.
  *
  * Taps p, p + stride, .. meet every stride-th cell alone: the sum is one of `phases` sums of stride
  * 1, over other cells each, and they are added before the one transform back. The first `full` of
@@ -21,16 +23,20 @@
 typedef struct {
     int64_t taps, tile, points, all;
     int64_t stride, phases, full, length;
-    int64_t outputs, cells, first, spread, tiles;
+    int64_t outputs, cells, first, spread, tiles, whole;
     int64_t weight, weight_step, place, place_step;   /* as in fc_axis */
 } fc_line;
 
 /* 0 where the axis does not fit: taps that the points do not serve, or phases of one tap each. */
 int fc_line_of(const fc_axis *axis, fc_line *line);
 
+/* Mix two axes of a sum, both of which are transformed. Where they do not allow it, nothing changes. */
+void fc_line_mix(fc_line *y, fc_line *x);
+
 static inline int64_t fc_line_start(const fc_line *line, int64_t tile)
 {
-    return tile / line->spread * line->tile * line->spread + tile % line->spread;
+    const int64_t run = tile / line->spread, outputs = run * line->tile - fc_most(run - line->whole, 0);
+    return outputs * line->spread + tile % line->spread;
 }
 
 static inline int fc_line_less(const fc_line *line) { return (int)(line->all - line->points); }
@@ -59,7 +65,8 @@ fc_strips fc_strips_of(const fc_line *y, const fc_line *x, int64_t batch);
 /* Where a strip stands, and what of it there is. */
 typedef struct {
     int64_t image, row, segment;   /* row of tiles, segment of it */
-    int64_t tiles;
+    int64_t tiles, whole;          /* the first `whole` have the points at infinity of x, */
+    int less;                      /* and all those of y unless it has less */
     int64_t top, left;             /* its first output */
     int64_t height, width;         /* outputs that exist; those of a strip's row are dense */
 } fc_strip;

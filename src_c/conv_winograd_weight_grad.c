@@ -203,8 +203,9 @@ static int to_phase(const call *c, const scratch *s, int64_t channels, const cha
         for (int64_t i = 0; i < channels; i++)
             finite &= p->kernels->winograd_outputs(&(fc_winograd_outputs){
                 .points = (int)x->all, .length = (int)x->length, .less_y = fc_line_less(y),
-                .less_x = fc_line_less(x), .live = lanes, .tiles = 1, .spread = 1, .width = x->length,
-                .from = m + i * p->wide * p->size, .from_point = p->m_point,
+                .less_x = fc_line_less(x), .live = lanes, .tiles = 1, .step = x->length, .spread = 1,
+                .width = x->length, .from = m + i * p->wide * p->size,
+                .from_row = x->points * p->m_point, .from_point = p->m_point,
                 .to = to + i * to_channel * p->size, .to_y = to_row});
         return finite;
     }

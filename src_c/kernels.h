@@ -323,7 +323,7 @@ typedef struct {
  *
  *     from[y * from_y + (column - before) * from_x]     before <= column < behind, else 0
  *
- * and its points go to to[to_tile[t] + ((points - less_x) y + k) * to_point]. */
+ * and its points go to to[to_tile[t] + y * to_row + k * to_point]. */
 typedef struct {
     int points, less_y, less_x;
     int64_t tiles, step, spread;   /* 2 <= step <= 4 */
@@ -332,21 +332,21 @@ typedef struct {
     int64_t from_y, from_x;
     void *to;
     const int64_t *to_tile;        /* (tiles) */
-    int64_t to_point;
+    int64_t to_row, to_point;
 } fc_winograd_inputs;
 
-/* OUTPUT along both axes in one pass, for a row of `tiles` tiles of length x length outputs: from
- * the points from[t * from_tile + ((points - less_x) y + k) * from_point], the columns as above with
- * step = length, to
+/* OUTPUT along both axes in one pass, for a row of `tiles` tiles of length x length outputs, of which
+ * the first `step` columns count: from the points from[t * from_tile + y * from_row + k * from_point],
+ * the columns as above, to
  *
  *     to[y * to_y + column * lanes]     y < length, column < width */
 typedef struct {
     int points, length;            /* 2 <= length <= 5; 2 or 4 with five points */
     int less_y, less_x;
     int64_t live;                  /* lanes that decide whether all was finite */
-    int64_t tiles, spread, width;
+    int64_t tiles, step, spread, width;
     const void *from;
-    int64_t from_tile, from_point;
+    int64_t from_tile, from_row, from_point;
     void *to;
     int64_t to_y;
     const void *bias;              /* one vector, added to every output, or NULL */

@@ -32,6 +32,7 @@ GEOMETRIES = [
     TWO_SLICES,
     Geometry((3, 20, 16, 64), (24, 20, 3, 3), 1, ((0, 2), (2, 0))),
     Geometry((1, 4, 5, 300), (6, 4, 3, 3), 1, 1),  # rows of several strips
+    Geometry((2, 3, 10, 129), (5, 3, 3, 3), 1, 1),  # the same, tiles of four outputs and of three
     Geometry((2, 12, 13, 70), (20, 3, 3, 3), 1, (3, 1), 1, 4),  # groups
     Geometry((1, 4, 7, 5), (3, 4, 3, 3), 1, 9),  # tiles wholly in the padding
     DILATED,
