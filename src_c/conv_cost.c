@@ -22,9 +22,9 @@ enum { LEAST_FUSED = 16 };
 enum { LEAST_FUSED = 32 };
 #endif
 
-/* Multiply-adds of an image below which Winograd's algorithm gains a few microseconds at best, which
- * are not worth its digits. */
-static const double SMALL_SUM = 80e3, SMALL_GRAD_WEIGHT = 20e3;
+/* Multiply-adds of an image below which Winograd's algorithm gains a microsecond at best, which is not
+ * worth its digits; where weights have to be transformed as well. */
+static const double SMALL = 20e3, SMALL_WITH_WEIGHTS = 80e3;
 
 /* For vectors of 16, 32 and 64 bytes: a row for each way, a price for each operation that its
  * function in conv_count.c counts. Printed by `bench/sweep.py fit`. */
@@ -111,9 +111,9 @@ static int lies_in_padding(const fc_conv *conv)
 /* Winograd's way stands last in its passes. */
 static int choose(const fc_conv *given, int pass, int prepared)
 {
-    const double small = pass == FC_GRAD_WEIGHT ? SMALL_GRAD_WEIGHT : SMALL_SUM;
+    const double small = prepared || pass == FC_GRAD_WEIGHT ? SMALL : SMALL_WITH_WEIGHTS;
     fc_conv some = *given, *conv = &some;
-    const int few = !prepared && fc_conv_multiply_adds(conv) < small;
+    const int few = fc_conv_multiply_adds(conv) < small;
     if (conv->algorithm == FC_AUTO && forced == FC_WAYS && (few || lies_in_padding(conv)))
         conv->algorithm = FC_DIRECT;
     const int first = pass == FC_GRAD_WEIGHT ? FC_CHANNELS : FC_PANELS;

@@ -91,6 +91,15 @@ def test_what_it_tells(problem):
     assert "PreparedConv" in repr(prepared)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "image, weight, stride", [((7, 11), (1, 7, 3), 2), ((3, 6, 6), (5, 3, 3, 3), 1)]
+)
+def test_a_tiny_one_is_direct(image, weight, stride, dtype, isa):
+    prepared = fc.prepare_conv(np.ones(weight, dtype), stride=stride, input_shape=image)
+    assert prepared.algorithm == "direct"
+
+
 def test_the_hint_is_no_restriction(problem):
     x, w, b = problem
     hinted = fc.prepare_conv(w, b, **SETTINGS, input_shape=(1, 4, *[50] * (w.ndim - 2)))
