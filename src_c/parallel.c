@@ -53,6 +53,7 @@ int fc_team_size(int threads)
 #endif
 }
 
+#ifdef _OPENMP
 /* The core that this thread is on; -1 where the system does not tell. */
 static int current_core(void)
 {
@@ -81,6 +82,7 @@ static void leave_core(int core)
     (void)core;
 #endif
 }
+#endif
 
 int fc_parallel(int threads, void (*body)(void *context, int member, int team), void *context)
 {
