@@ -11,7 +11,8 @@
 
 /* Counted beside what a way does itself: vectors of results filled before the sums come; lines of
  * results that nothing is summed for; of cells that some output can meet, lines and cells copied; cache
- * lines of what is read and written, where that is more than L2 keeps. */
+ * lines of what is read and written, where that is more than L2 keeps. Idle lines are for the direct
+ * ways, kept ones for Winograd's, in one place. */
 enum {
     LAST = FC_TERMS - 1, FILLED = LAST - 1, IDLE = LAST - 2, KEPT_LINES = LAST - 2, KEPT = LAST - 3, FAR = LAST - 4
 };

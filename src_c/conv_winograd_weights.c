@@ -9,9 +9,9 @@ enum {
     POINTS = FC_WINOGRAD_POINTS,
 };
 
-/* Blocks that are kept are as wide as LINES cache lines: wider ones read V less often. Where U is
- * transformed as it is needed, a slice of a block is to stay in L2: U_BYTES. */
-static const int64_t LINES = FC_WINOGRAD_LINES, U_BYTES = 600 << 10;
+/* Blocks that are kept are as wide as may be: wider ones read V less often. Where U is transformed as
+ * it is needed, a slice of a block is to stay in L2: U_BYTES. */
+static const int64_t U_BYTES = 600 << 10;
 
 /* Terms of a sum for each channel: taps in depth, and phases of the stride. */
 static int64_t taps_of(const fc_winograd_weights *w)
@@ -36,7 +36,9 @@ void fc_winograd_weights_blocks(fc_winograd_weights *w, int kept)
     const int64_t line = FC_LINE / w->size, rows = taps_of(w) * fc_least(w->channels, w->slice);
     /* In whole cache lines, whatever the lanes: kept weights serve every instruction set. */
     const int64_t filters = fc_round_up(w->filters, line);
-    int64_t lines = kept ? LINES : fc_least(U_BYTES / (w->points * rows * FC_LINE), LINES);
+    int64_t lines = FC_WINOGRAD_LINES;
+    if (!kept)
+        lines = fc_least(lines, U_BYTES / (w->points * rows * FC_LINE));
     if (!kept && lines * line % w->kernels->width == w->lanes)
         lines--;   /* one vector left over by the register tiles takes as long as two */
     w->block = fc_least(fc_most(lines, 1) * line, filters);
