@@ -37,8 +37,9 @@ typedef struct {
     const fc_kernels *kernels;
     int64_t size, lanes;
     int64_t groups, channels, filters;
-    fc_axis z;
+    fc_axis axis[3];
     int64_t taps, row;                     /* of the kernel; of its last axis */
+    int idle;                              /* do some of them meet nothing but padding? */
     fc_strips strips;
     fc_tiled x, y;                         /* X and Y */
     int64_t phases, points, chunk, chunks; /* of the stride; of a tile; strips of the largest chunk */
@@ -66,7 +67,7 @@ static int64_t parts_of(const plan *p, int64_t m)
 
 static void plan_blocks(plan *p, int team)
 {
-    const int64_t line = FC_LINE / p->size, m_row = p->points * p->z.taps * p->phases * p->size;
+    const int64_t line = FC_LINE / p->size, m_row = p->points * p->axis[0].taps * p->phases * p->size;
     const int64_t m = m_row * p->channels * p->filters;
     p->wide = fc_least(4 * line, fc_round_up(p->filters, line));
     p->across = fc_parts(p->filters, p->wide);
@@ -75,7 +76,7 @@ static void plan_blocks(plan *p, int team)
     p->down = fc_parts(p->channels, p->high);
     p->m_point = fc_odd_lines(p->high * p->wide, p->size);
     p->m_tap = p->points * p->m_point;
-    p->m_block = p->z.taps * p->phases * p->m_tap;
+    p->m_block = p->axis[0].taps * p->phases * p->m_tap;
 
     p->x.wide = p->high;   /* what one product reads lies in a row */
     p->y.wide = p->wide;
@@ -92,10 +93,20 @@ static void plan_blocks(plan *p, int team)
     fc_tiled_plan(&p->y, p->chunk);
 }
 
+/* Does a tap meet nothing but padding? */
+static int is_idle(const plan *p, int64_t tap)
+{
+    const int64_t at[3] = {tap / p->row / p->axis[1].taps, tap / p->row % p->axis[1].taps, tap % p->row};
+    int64_t inside = 1;
+    for (int a = 0; a < 3 && inside; a++)
+        fc_axis_inside(&p->axis[a], at[a], &inside);
+    return !inside;
+}
+
 static int plan_gradient(plan *p, const fc_conv *conv, int threads, int *team)
 {
     fc_line y, x;
-    const fc_axis z = fc_axis_forward(conv, 0), along_y = fc_axis_forward(conv, 1),
+    const fc_axis along_z = fc_axis_forward(conv, 0), along_y = fc_axis_forward(conv, 1),
                   along_x = fc_axis_forward(conv, 2);
     if (!fc_line_of(&along_y, &y) || !fc_line_of(&along_x, &x))
         return 0;
@@ -103,7 +114,7 @@ static int plan_gradient(plan *p, const fc_conv *conv, int threads, int *team)
         .kernels = fc_active[conv->dtype], .lanes = fc_active[conv->dtype]->lanes,
         .size = conv->dtype == FC_F32 ? 4 : 8, .groups = conv->groups,
         .channels = conv->in_channels / conv->groups, .filters = conv->out_channels / conv->groups,
-        .z = z, .taps = fc_volume(conv->kernel), .row = conv->kernel[2],
+        .axis = {along_z, along_y, along_x}, .taps = fc_volume(conv->kernel), .row = conv->kernel[2],
         .phases = y.phases * x.phases, .points = y.points * x.points, .strips = fc_strips_of(&y, &x, conv->batch),
     };
     p->x = (fc_tiled){
@@ -120,7 +131,9 @@ static int plan_gradient(plan *p, const fc_conv *conv, int threads, int *team)
     p->x.image = p->groups * p->x.group;
     p->y.group = p->filters * p->y.plane;
     p->y.image = p->groups * p->y.group;
-    const double products = 2.0 * (double)(p->groups * p->z.taps * p->z.outputs)
+    for (int64_t tap = 0; tap < p->taps && !p->idle; tap++)
+        p->idle = is_idle(p, tap);
+    const double products = 2.0 * (double)(p->groups * p->axis[0].taps * p->axis[0].outputs)
                             * (double)(fc_line_products(&y) * fc_line_products(&x))
                             * (double)(p->strips.strips * p->strips.segment)
                             * (double)(p->channels * p->filters);
@@ -161,17 +174,18 @@ static void multiply(const call *c, const scratch *s, int64_t channel, int64_t c
                      int accumulate, char *m)
 {
     const plan *p = c->p;
+    const fc_axis *z = &p->axis[0];
     int64_t taps = 0, k = p->strips.segment;
     for (int64_t strip = 0; strip < strips; strip++)
-        for (int64_t o = 0; o < p->z.outputs; o++) {
-            const int64_t cell = o * p->z.step + p->z.offset + tap * p->z.tap_step;
-            if (cell < 0 || cell >= p->z.cells)
+        for (int64_t o = 0; o < z->outputs; o++) {
+            const int64_t cell = o * z->step + z->offset + tap * z->tap_step;
+            if (cell < 0 || cell >= z->cells)
                 continue;
             s->a_tap[taps] = strip * p->x.strip
                              + (cell * p->phases + phase) * p->strips.segment * p->x.pitch;
             s->b_tap[taps++] = strip * p->y.strip + o * p->strips.segment * p->y.pitch;
         }
-    if (taps == strips && p->z.cells == 1 && p->z.outputs == 1 && p->phases == 1) {   /* then tiles lie in a row */
+    if (taps == strips && z->cells == 1 && z->outputs == 1 && p->phases == 1) {   /* then tiles lie in a row */
         k *= strips;
         taps = 1;
     }
@@ -258,14 +272,17 @@ static int finish(const call *c, const scratch *s, int64_t group, int64_t channe
                   int64_t channels, int64_t filter, const char *m)
 {
     const plan *p = c->p;
-    const int64_t last = fc_least(filter + p->wide, p->filters);
+    const int64_t last = fc_least(filter + p->wide, p->filters), vector = p->lanes * p->size;
     int finite = 1;
     for (int64_t f = filter; f < last; f += p->lanes)
         for (int64_t i = 0; i < channels; i += CHANNELS_AT_ONCE) {
             const int64_t some = fc_least(CHANNELS_AT_ONCE, channels - i);
-            for (int64_t t = 0; t < p->z.taps * p->phases; t++)
+            for (int64_t t = 0; t < p->axis[0].taps * p->phases; t++)
                 finite &= to_taps(c, s, t / p->phases, t % p->phases, some,
                                   m + (t * p->m_tap + i * p->wide + f - filter) * p->size);
+            for (int64_t t = 0; t < p->taps && p->idle; t++)   /* 0, not what sums of tiles round */
+                for (int64_t j = 0; j < some && is_idle(p, t); j++)
+                    memset(s->taps + (j * p->taps + t) * vector, 0, (size_t)vector);
             const int64_t at = ((group * p->filters + f) * p->channels + channel + i) * p->taps;
             p->kernels->from_lanes(s->taps, some * p->taps, c->dw + at * p->size,
                                    p->channels * p->taps, fc_least(p->lanes, last - f));
@@ -290,7 +307,7 @@ static void drain(call *c, const scratch *s, int64_t group, int64_t chunk, int64
         const int64_t filter = unit / p->down * p->wide, channel = unit % p->down * p->high;
         const int64_t channels = fc_least(p->high, p->channels - channel);
         char *m = part ? part + unit * p->m_block * p->size : s->m;
-        for (int64_t i = 0; i < p->z.taps * p->phases; i++)
+        for (int64_t i = 0; i < p->axis[0].taps * p->phases; i++)
             multiply(c, s, channel, channels, filter, i / p->phases, i % p->phases, strips,
                      chunk % each > 0, m + i * p->m_tap * p->size);
         if (p->parts == 1 && chunk == p->chunks - 1
@@ -332,8 +349,8 @@ static size_t carve_member(const plan *p, char *base, scratch *s)
     s->half = fc_carve(base, &used, half * vector);
     s->phase = fc_carve(base, &used, CHANNELS_AT_ONCE * p->strips.y.length * p->strips.x.length * vector);
     s->taps = fc_carve(base, &used, (CHANNELS_AT_ONCE * p->taps + p->lanes) * vector);
-    s->a_tap = fc_carve(base, &used, p->chunk * p->z.outputs * word);
-    s->b_tap = fc_carve(base, &used, p->chunk * p->z.outputs * word);
+    s->a_tap = fc_carve(base, &used, p->chunk * p->axis[0].outputs * word);
+    s->b_tap = fc_carve(base, &used, p->chunk * p->axis[0].outputs * word);
     return used + 17 * FC_LINE;   /* members do not lie a multiple of a page apart */
 }
 
@@ -460,8 +477,9 @@ static int gradient(const fc_conv *conv, const void *dy, const void *x, void *dw
         return FC_OK;
     }
     call c = {.p = &p, .dw = dw};
-    /* Planes of dy that meet nothing but padding are left out: not if they would make NaN of it. */
-    if (meets_padding(&p.z) && !p.kernels->finite(dy, conv->batch * p.y.image))
+    /* Planes of dy that meet nothing but padding are left out, and so are the sums of such taps: not if
+     * they would make NaN of it. */
+    if ((p.idle || meets_padding(&p.axis[0])) && !p.kernels->finite(dy, conv->batch * p.y.image))
         return as_written(conv, dy, x, dw, threads);
     scratch s;
     const size_t shared = carve_call(&c, NULL);

@@ -85,6 +85,34 @@ def test_forward_and_gradients(geometry, isa, dtype, threads):
         assert_close(getattr(grads, name), **want, floor=FAST_ALGORITHM_EPS)
 
 
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        Geometry((3, 9, 31, 1), (5, 9, 3, 5), 1, ((1, 2), (1, 4))),  # the last three columns
+        Geometry((2, 9, 5, 40), (18, 9, 3, 3), 1, ((6, 1), (1, 1)), (3, 1)),  # row 0
+        Geometry((2, 9, 3, 20), (18, 9, 5, 5), 2, ((6, 0), (2, 2))),  # rows 0 and 1
+        Geometry((1, 9, 2, 2, 9), (5, 9, 3, 3, 3), 1, ((1, 1), (4, 0), (1, 1))),
+        Geometry((1, 5, 2), (7, 5, 4), 1, ((1, 5),), 2),
+    ],
+    ids=str,
+)
+def test_gradient_of_a_weight_that_meets_padding_alone(geometry, isa, dtype):
+    """Exactly 0, but NaN where the gradient that meets the padding's zeros is not finite."""
+    case = problem(geometry, dtype)
+    backward = function("conv{}_backward", geometry.rank)
+    idle = case.backward["weight"]["magnitude"] == 0
+    assert idle.any() and not idle.all()
+    x, dy = case.x.copy(), case.dy.copy()
+    for value in x.flat[0], np.inf:
+        x.flat[0] = value
+        got = backward(dy, x, case.w, **geometry.settings, algorithm="winograd").weight
+        np.testing.assert_array_equal(got == 0, idle)
+    dy.flat[0] = np.nan
+    got = backward(dy, case.x, case.w, **geometry.settings, algorithm="winograd").weight
+    assert np.isnan(got[0]).all()
+    np.testing.assert_array_equal(got[1:] == 0, idle[1:])
+
+
 @pytest.mark.parametrize("stride", [(1, 2), (2, 2), (3, 1)])
 @pytest.mark.parametrize("kernel", [(3, 3), (5, 4)])
 def test_transposed_convolution_with_stride(stride, kernel, isa, dtype):
