@@ -4,7 +4,7 @@
 
 #include "parallel.h"
 
-/* Bytes of a chunk's V and of one member's M.
+/* Bytes of a chunk's V, at most, and of one member's M.
  *
  * All of U passes by once for every chunk. Where it is more than L3 keeps besides, a chunk has as
  * many as TILES tiles, however large V is: 256 channels in float64 then take 0.86 of the time that
@@ -53,6 +53,19 @@ static void plan_chunks(fc_winograd_plan *p, int64_t v_strip, int64_t u_bytes)
     p->chunk = fc_parts(strips, p->chunks);
 }
 
+/* One block of filters reads V but once: it need be no larger than what a band reads, and is still in
+ * L2 then. 64 channels take 0.99 of the time. */
+static void narrow_chunks(fc_winograd_plan *p)
+{
+    const int team = p->alone ? p->team : 1;
+    if (!p->kept || p->u.blocks > 1 || p->z.taps > 1 || team < p->team)
+        return;
+    p->chunks = fc_most(p->chunks, fc_parts(p->strips.strips, p->band * team) * team);
+    p->chunk = fc_parts(p->strips.strips, p->chunks);
+    p->band = fc_least(p->band, p->chunk);
+    fc_tiled_plan(&p->data, p->chunk);
+}
+
 /* Packed weights serve any image: they have all points. */
 static void keep_all_points(fc_winograd_weights *u)
 {
@@ -89,6 +102,7 @@ static void plan_products(fc_winograd_plan *p, int packed, int threads)
     fc_winograd_weights_blocks(&p->u, p->kept);
     const int64_t tiles = fc_winograd_band_tiles(p->points * p->u.block * p->size, u_bytes);
     p->band = fc_least(fc_most(1, tiles / segment), p->chunk);
+    narrow_chunks(p);
     p->deep = p->band < p->chunk ? 1 : fc_most(1, tiles / (p->band * segment));
     p->deep = fc_least(p->deep, p->z.outputs);
     p->m_point = fc_odd_lines(p->deep * p->band * segment * p->u.block, p->size);
