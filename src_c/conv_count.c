@@ -552,14 +552,15 @@ static multiplied multiply_tiles(const transformed *t, const figures *n, const p
     multiplied all = {0};
     for (int64_t o = 0, run; o < z->outputs; o += run) {   /* depths with the same taps together */
         const int64_t taps = live_taps(z, o);
+        const double sums = slices * (double)fc_parts(taps, fc_winograd_taps_at_once(slice, (int64_t)n->phases));
         for (run = 1; (double)run < cut->together && o + run < z->outputs && live_taps(z, o + run) == taps;)
             run++;
         const double tiles = t->batch * n->tiles * (double)run, rows = ceil(tiles / cut->bands);
         const product now = by_blocks(t, rows, 32 / t->size, t->groups * tiles / rows);
         all.cycles += now.cycles * (double)taps * t->channels * n->products * n->share;
         all.begun += now.tiles * (double)taps * slices * n->products * n->share;
-        all.ends += now.vectors * slices * n->points * n->share;
-        all.calls += t->groups * cut->bands * slices * n->points * blocks;
+        all.ends += now.vectors * sums * n->points * n->share;
+        all.calls += t->groups * cut->bands * sums * n->points * blocks;
     }
     return all;
 }

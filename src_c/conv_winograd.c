@@ -169,15 +169,40 @@ static order order_of(const plan *p, const part *of)
     return (order){{{whole, 0}, {less_y, less_both}}, less_both + count[1][1]};
 }
 
+/* At point i: taps [tap, tap + taps) of z, as many at once as keep a chain of sums short. */
+static void multiply_point(const plan *p, const scratch *s, const char *u, const part *of,
+                           const order *rows, int64_t i, int64_t tap, int64_t taps)
+{
+    const int64_t filters = fc_least(p->u.block, p->filters - of->block * p->u.block);
+    const int64_t channels = fc_least(p->u.slice, p->channels - of->slice * p->u.slice);
+    const int64_t once = fc_winograd_taps_at_once(p->u.slice, p->data.phases), word = p->size;
+    const fc_line *y = &p->strips.y, *x = &p->strips.x;
+    const int last_y = i / x->points == y->points - 1, last_x = i % x->points == x->points - 1;
+    const int64_t from = last_x ? rows->start[0][0] : 0;
+    const int64_t end = last_y ? rows->start[1][0] : last_x ? rows->start[1][1] : rows->all;
+    fc_gemm g = {
+        .m = end - from, .n = fc_round_up(filters, HALF_VECTOR / word), .k = channels,
+        .a = s->v + (i * p->data.point + of->slice * p->data.block) * word,
+        .a_row = s->a_row + from, .a_tap = s->a_tap, .a_step = 1,
+        .b = u + u_point(p, i) * p->u.to_point * word, .b_tap = s->b_tap, .b_step = p->u.block,
+        .c = s->products + (i * p->m_point + from * p->u.block) * word, .c_row = p->u.block,
+        .accumulate = of->slice > 0};
+    for (int64_t t = 0; t == 0 || t < taps; t += once, g.accumulate = 1) {
+        if (t + once >= taps && i + 1 < p->points) {
+            g.soon[0] = p->u_far ? u + u_point(p, i + 1) * p->u.to_point * word : NULL;
+            g.soon[1] = (const char *)g.a + (p->data.point + s->a_row[0]) * word;
+        }
+        g.taps = list_terms(p, s, of->depth, tap + t, fc_least(once, taps - t), channels, i);
+        p->kernels->gemm(&g);
+    }
+}
+
 /* M of one band and block of filters: the terms of one slice of channels. The chunk begins with
  * strip `first`. */
 static void multiply(const call *c, const scratch *s, const char *u, const part *of, int64_t first)
 {
     const plan *p = c->p;
-    const int64_t filters = fc_least(p->u.block, p->filters - of->block * p->u.block);
-    const int64_t channels = fc_least(p->u.slice, p->channels - of->slice * p->u.slice);
     const int64_t below = p->z.step * p->data.phases * p->strips.segment * p->data.pitch;
-    const fc_line *y = &p->strips.y, *x = &p->strips.x;
     const order rows = order_of(p, of);
     int64_t tap, next[2][2];
     memcpy(next, rows.start, sizeof next);
@@ -192,21 +217,7 @@ static void multiply(const call *c, const scratch *s, const char *u, const part 
     for (int64_t i = 0; i < p->points; i++) {
         if (p->far && of->slice == p->u.slices - 1)
             fetch_outputs(c, of, i, p->points);
-        const char *a = s->v + (i * p->data.point + of->slice * p->data.block) * p->size;
-        const char *b = u + u_point(p, i) * p->u.to_point * p->size;
-        const int more = i + 1 < p->points;
-        const int last_y = i / x->points == y->points - 1, last_x = i % x->points == x->points - 1;
-        const int64_t from = last_x ? rows.start[0][0] : 0;
-        const int64_t end = last_y ? rows.start[1][0] : last_x ? rows.start[1][1] : rows.all;
-        p->kernels->gemm(&(fc_gemm){
-            .m = end - from, .n = fc_round_up(filters, HALF_VECTOR / p->size),
-            .taps = list_terms(p, s, of->depth, tap, taps, channels, i), .k = channels,
-            .a = a, .a_row = s->a_row + from, .a_tap = s->a_tap, .a_step = 1,
-            .b = b, .b_tap = s->b_tap, .b_step = p->u.block,
-            .c = s->products + (i * p->m_point + from * p->u.block) * p->size, .c_row = p->u.block,
-            .accumulate = of->slice > 0,
-            .soon = {more && p->u_far ? u + u_point(p, i + 1) * p->u.to_point * p->size : NULL,
-                     more ? a + (p->data.point + s->a_row[0]) * p->size : NULL}});
+        multiply_point(p, s, u, of, &rows, i, tap, taps);
     }
 }
 

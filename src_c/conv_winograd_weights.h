@@ -34,6 +34,10 @@ typedef struct {
 /* Channels of a slice, with so many terms each. */
 int64_t fc_winograd_slice(int64_t channels, int64_t taps);
 
+/* Taps in depth of a slice that one product sums over, each with so many phases: the next product
+ * adds the next. */
+int64_t fc_winograd_taps_at_once(int64_t slice, int64_t phases);
+
 void fc_winograd_weights_slices(fc_winograd_weights *w);
 
 /* `kept`: does U stay for the whole call or longer, or only in L2, slice by slice? */

@@ -149,10 +149,17 @@ def test_error_of_many_outputs(dtype):
     assert np.abs(got - want).max() < 24 * np.finfo(dtype).eps * np.abs(want).max()
 
 
-def test_error_with_taps_in_depth(dtype):
-    """They lengthen the sum between the transforms: in one chain 640 products were too many."""
-    case = problem(Geometry((1, 128, 4, 16, 16), (16, 128, 5, 3, 3), 1, 2), dtype)
-    got = fc.conv3d(case.x, case.w, case.b, 1, 2, algorithm="winograd")
+@pytest.mark.parametrize(
+    "channels, image, kernel, stride",
+    [(128, (4, 16, 16), (5, 3, 3), 1), (34, (9, 15, 15), (7, 7, 7), 3)],
+    ids=["taps", "taps_and_phases"],
+)
+def test_error_with_taps_in_depth(channels, image, kernel, stride, dtype):
+    """They lengthen the sum between the transforms: in one chain 640 and 1008 products were too
+    many."""
+    geometry = Geometry((1, channels, *image), (16, channels, *kernel), stride, 2)
+    case = problem(geometry, dtype)
+    got = fc.conv3d(case.x, case.w, case.b, stride, 2, algorithm="winograd")
     want = case.forward["want"]
     assert np.abs(got - want).max() < 33 * np.finfo(dtype).eps * np.abs(want).max()
 
