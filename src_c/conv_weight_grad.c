@@ -211,6 +211,8 @@ static void add_tap(const job *j, const strip *s, const int64_t r[3], int64_t f,
     int64_t lo[3], hi[3], a_tap[STRIP_ROWS], b_tap[STRIP_ROWS], a_row[BLOCK_ROWS], count = 0;
     for (int a = 0; a < 3; a++)
         tap_box(j, s, a, r[a], &lo[a], &hi[a]);
+    if (lo[2] == hi[2])   /* no output of a line meets it: no lines */
+        hi[0] = lo[0];
     for (int64_t n = 0; n < s->images; n++)
         for (int64_t z = lo[0]; z < hi[0]; z++)
             for (int64_t y = lo[1]; y < hi[1]; y++, count++) {
