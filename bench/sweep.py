@@ -277,32 +277,46 @@ def report(options):
 
 
 def fit(options):
-    """For each way, constants that are not negative, by least squares of the relative error."""
+    """For each way, constants that are not negative, by least squares of the relative error. How
+    slow the machine was while a record was taken, clock and neighbours, all its ways have in
+    common: that is fitted too, and left out, as only which of two ways takes longer matters."""
     records = read(options.files)
     rows = []
     for isa in reversed(ISAS):  # narrow vectors first
         _core.select_isa(isa)
-        samples = {way: [] for way in _core.WAYS}
-        for record in records:
-            if record["isa"] != isa:
-                continue
-            counted = terms(record["case"], record["pass"], record["dtype"])
-            least = min(record["seconds"].values())
-            for way, seconds in record["seconds"].items():
-                if way not in counted or (record["pass"] == "prepared" and way != "winograd"):
-                    continue  # times of another version; the same as in the forward pass
-                # What is far from the fastest need not be known well.
-                weight = 1 / (1 + 4 * math.log(seconds / least))
-                samples[way].append((counted[way], 1e9 * seconds, weight))
+        samples = sampled([record for record in records if record["isa"] == isa])
+        slow, constants = np.zeros(len(records)), {}
+        for _ in range(4):
+            total, weight = np.zeros(len(records)), np.ones(len(records))
+            for way, (operations, nanoseconds, weights, record) in samples.items():
+                usual = nanoseconds / np.exp(slow[record])
+                constants[way] = fitted(operations / usual[:, None], weights)
+                off = np.log(nanoseconds / np.maximum(operations @ constants[way][0], 1))
+                np.add.at(total, record, weights**2 * np.clip(off, -0.7, 0.7))
+                np.add.at(weight, record, weights**2)
+            slow = total / weight
         lines = ""
-        for way, some in samples.items():
-            operations, nanoseconds, weights = map(np.array, zip(*some, strict=True))
-            constants, error = fitted(operations / nanoseconds[:, None], weights)
-            numbers = ", ".join(f"{c:.3g}" for c in constants)
+        for way, (prices, error) in constants.items():
+            numbers = ", ".join(f"{c:.3g}" for c in prices)
             lines += f"    {{{numbers}}},   /* {way} */\n"
-            print(f"{isa:9} {way:24} {len(some):5} times, error {error:.0%}")
+            print(f"{isa:9} {way:24} {len(samples[way][0]):5} times, error {error:.0%}")
         rows.append(lines)
     print("{{\n" + "}, {\n".join(rows) + "}};")
+
+
+def sampled(records):
+    """{way: [operations, nanoseconds, weights, numbers of the records]}, one instruction set's."""
+    samples = {way: [] for way in _core.WAYS}
+    for number, record in enumerate(records):
+        counted = terms(record["case"], record["pass"], record["dtype"])
+        least = min(record["seconds"].values())
+        for way, seconds in record["seconds"].items():
+            if way not in counted or (record["pass"] == "prepared" and way != "winograd"):
+                continue  # times of another version; the same as in the forward pass
+            # What is far from the fastest need not be known well.
+            weight = 1 / (1 + 4 * math.log(seconds / least))
+            samples[way].append((counted[way], 1e9 * seconds, weight, number))
+    return {way: [np.array(n) for n in zip(*some, strict=True)] for way, some in samples.items()}
 
 
 def fitted(rows, weights):
@@ -326,9 +340,12 @@ def not_negative(rows, target, weights):
     vector = (rows * weights[:, None]).T @ target
     constants = np.zeros(rows.shape[1])
     for _ in range(1000):
+        before = constants.copy()
         for j in range(len(constants)):
             step = (vector[j] - matrix[j] @ constants) / (matrix[j, j] + 1e-12)
             constants[j] = max(0, constants[j] + step)
+        if abs(constants - before).max() <= 1e-6 * constants.max():
+            break
     return constants
 
 
