@@ -15,7 +15,18 @@ static void strides(const int64_t lengths[3], int64_t out[3])
 }
 
 /* The other direct ways take a job whole. */
-static int takes_segments(int way) { return way == FC_PANELS || way == FC_PLANES || way == FC_APART; }
+static int takes_segments(int way)
+{
+    return way == FC_PANELS || way == FC_PLANES || way == FC_APART || way == FC_CHANNELWISE;
+}
+
+/* One segment; panels write outputs that nothing is summed for. */
+static int run_segment(const fc_job *job, int way)
+{
+    if (way == FC_PANELS || fc_job_empty(job))
+        return fc_conv_panels(job);
+    return way == FC_CHANNELWISE ? fc_conv_channelwise(job, 1) : fc_conv_planes(job, way);
+}
 
 /* The job's segments, where its way takes them; the job becomes the first. */
 static void cut(fc_job *job, int way, fc_segments *segments)
@@ -29,8 +40,6 @@ static void cut(fc_job *job, int way, fc_segments *segments)
 /* By a direct way, one segment after the other; changes the job's axes. */
 static int run(fc_job *job, int way, const fc_segments *segments)
 {
-    if (way == FC_CHANNELWISE)
-        return fc_conv_channelwise(job, 1);
     if (way == FC_TOEPLITZ)
         return fc_conv_toeplitz(job);
     if (way == FC_DEPTHWISE)
@@ -39,7 +48,7 @@ static int run(fc_job *job, int way, const fc_segments *segments)
     for (int64_t i = 0; i < fc_volume(segments->count) && status == FC_OK; i++) {
         if (i > 0)
             fc_job_take_segment(job, segments, i);
-        status = way == FC_PANELS || fc_job_empty(job) ? fc_conv_panels(job) : fc_conv_planes(job, way);
+        status = run_segment(job, way);
     }
     return status;
 }

@@ -159,6 +159,16 @@ static int64_t most_runs(const plan *p)
     return runs;
 }
 
+/* A segment of a job without phases, as if its outputs began the image. */
+static fc_job from_its_place(const fc_job *job)
+{
+    fc_job own = *job;
+    own.out += fc_job_place(job) * job->size;
+    for (int a = 0; a < 3; a++)
+        own.axis[a].place = 0;
+    return own;
+}
+
 static plan new_plan(const fc_job *jobs, int64_t phases)
 {
     const int64_t lanes = jobs->kernels->lanes;
@@ -310,7 +320,7 @@ static void compute(const plan *p, const box *b, int64_t phase, int64_t i, int64
 static void put(const plan *p, const box *b, int64_t i, int64_t z, int64_t y, int64_t many)
 {
     const fc_job *job = p->jobs;
-    const int whole = b->count[2] == p->e[2].length;
+    const int whole = b->count[2] == job->out_axis[1];   /* lines follow each other */
     char *to = job->out + output_at(p, b, i, z, y) * job->size;
     for (int64_t row = 0; row < (whole ? 1 : many); row++)
         job->kernels->from_lanes(b->tile + row * b->count[2] * p->lanes * job->size,
@@ -379,7 +389,8 @@ static double flops(const fc_job *jobs, int64_t phases)
 
 int fc_conv_channelwise(const fc_job *jobs, int64_t phases)
 {
-    plan p = new_plan(jobs, phases);
+    const fc_job own = from_its_place(jobs);
+    plan p = new_plan(phases == 1 ? &own : jobs, phases);
     const int team = fc_team_size(fc_useful_threads(jobs->threads, flops(jobs, phases)));
     choose_boxes(&p, team);
     if (!lay_out(&p, team, 0))
@@ -487,7 +498,8 @@ fc_channelwise_shape fc_conv_channelwise_shape(const fc_job *jobs, int64_t phase
     if (jobs->channels != 1 || jobs->groups == 1 || phases > FC_MOST_PHASES
         || axis[0].place_step * axis[1].place_step * axis[2].place_step != phases)
         return shape;
-    plan p = new_plan(jobs, phases);
+    const fc_job own = from_its_place(jobs);
+    plan p = new_plan(phases == 1 ? &own : jobs, phases);
     choose_boxes(&p, 1);
     shape.fits = cells_of_box(&p) <= LARGEST_BOX;
     const double boxes = (double)(p.e[0].boxes * p.e[1].boxes * p.e[2].boxes);

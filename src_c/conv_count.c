@@ -114,6 +114,29 @@ static double ragged(double rows) { return ceil(rows / 8) * 8 - rows; }
  * at a time otherwise. */
 static double singly(double count, int64_t step, int64_t most) { return step > most ? count : 0; }
 
+/* Cache lines of all weights, as taps that are left out share theirs; none where L2 keeps them. */
+static double weight_lines(const fc_job *job)
+{
+    const double pairs = (double)(job->groups * job->rows * job->channels), size = (double)job->size;
+    const double kernel = (double)fc_job_kernel(job), of_group = pairs / (double)job->groups * kernel * size;
+    return of_group > 1 << 19 ? pairs * fmin(taps_of(job), ceil(kernel * size / 64)) : 0;
+}
+
+/* Cells that planes copy: vectors of long rows, else one by one; rows; zeros around them, in vectors. */
+typedef struct { double vectors, singly, rows, zeros; } copied;
+
+static copied copied_by(const fc_job *job, const fc_planes_shape *shape, double lanes)
+{
+    const double items = (double)(job->batch * job->groups * job->channels), rows = items * (double)shape->rows;
+    const double inside = items * (double)shape->inside, all = items * (double)(shape->boxes * shape->cells);
+    const double length = rows > 0 ? inside / rows : 0;
+    const int by_vectors = job->axis[2].step <= 2 && length >= lanes;
+    return (copied){
+        .vectors = by_vectors ? rows * ceil(length / lanes) : 0, .singly = by_vectors ? 0 : inside,
+        .rows = rows, .zeros = inside < all ? all / lanes : 0,
+    };
+}
+
 static void panels(const fc_job *job, double lanes, double term[FC_TERMS])
 {
     const fc_axis *axis = job->axis;
@@ -130,7 +153,6 @@ static void panels(const fc_job *job, double lanes, double term[FC_TERMS])
     /* Nothing is gathered of a panel that lies in the source, as those do that no line ends in. */
     const double gathered = shape.in_place ? fmin(1, width / along) : 1, cells = gathered * taps * channels;
     const double weights = panels * rows * channels * taps;
-    const double weight_bytes = rows * channels * (double)fc_job_kernel(job) * size;
     product all = {0};
     add_product(rows, width, lanes, size, groups * (count - 1), &all);
     add_product(rows, pixels - (count - 1) * width, lanes, size, groups, &all);
@@ -150,7 +172,7 @@ static void panels(const fc_job *job, double lanes, double term[FC_TERMS])
         fc_job_dense(job) ? 0 : panels * rows * runs,     /* runs of outputs */
         singly(groups * pixels * rows, axis[2].place_step, 2),
         weights,                                          /* read */
-        weight_bytes > 1 << 19 ? weights : 0,             /* and not from L2 */
+        count * weight_lines(job),                        /* and not from L2 */
         panels,
         [LAST] = 1,
     };
@@ -162,7 +184,7 @@ static void planes(const fc_job *job, const fc_planes_shape *shape, double lanes
     const fc_axis *x = &job->axis[2];
     const double items = (double)(job->batch * job->groups * shape->boxes), taps = taps_of(job);
     const double channels = (double)job->channels, rows = (double)job->rows, size = (double)job->size;
-    const double cells = items * channels * (double)shape->cells;
+    const copied cells = copied_by(job, shape, lanes);
     const int64_t left = shape->lines % shape->chunk, whole = shape->lines / shape->chunk;
     const double times = items * (double)shape->planes, products = times * (double)(whole + (left > 0));
     const double lines = items * rows * (double)(shape->planes * shape->lines);
@@ -186,15 +208,17 @@ static void planes(const fc_job *job, const fc_planes_shape *shape, double lanes
         all.edges,
         all.loads * far * channels,                       /* not from L1 */
         weights > L1_BYTES ? all.scalars * taps * channels : 0,
-        x->step > 2 ? 0 : cells / lanes,                  /* vectors of cells copied */
-        singly(cells, x->step, 2),
-        items * channels * (double)shape->rows,           /* rows and calls of the copy */
-        items * channels * (double)shape->copies,
+        cells.vectors,                                    /* copied */
+        cells.singly,
+        cells.rows,
+        items * channels * (double)shape->copies,         /* calls of the copy */
         shape->joined ? 0 : lines,                        /* lines of outputs copied */
         singly(lines * (double)shape->width, x->place_step, 2),
         products * rows * channels * taps,                /* weights read */
         products,
         products * rows,
+        cells.zeros,
+        products / (double)job->groups * weight_lines(job),   /* read, and not from L2 */
         [LAST] = 1,
     };
     add(term, counted);
@@ -208,19 +232,20 @@ static void depthwise(const fc_job *job, const fc_planes_shape *shape, double la
     const double planes = items * rows * (double)shape->planes, lines = planes * (double)shape->lines;
     const double fours = planes * floor((double)shape->lines / 4), left = lines - 4 * fours;
     const double vectors = ceil((double)shape->width / lanes);
-    const double cells = items * (double)shape->cells;
+    const copied cells = copied_by(job, shape, lanes);
     const double counted[FC_TERMS] = {
         lines * vectors * taps_of(job),                   /* multiply-adds */
         (fours * (double)(y->taps + 3) + left * (double)y->taps) * vectors * (double)x->taps,   /* loads */
         (fours + left) * ceil(vectors / (lanes * (double)job->size == 64 ? 4 : 2)),   /* tiles */
         lines * vectors,                                  /* vectors of outputs */
-        x->step > 2 ? 0 : cells / lanes,                  /* vectors of cells copied */
-        singly(cells, x->step, 2),
-        items * (double)shape->rows,                      /* rows and calls of the copy */
-        items * (double)shape->copies,
+        cells.vectors,                                    /* copied */
+        cells.singly,
+        cells.rows,
+        items * (double)shape->copies,                    /* calls of the copy */
         left * vectors * taps_of(job),                    /* multiply-adds in one line */
         items * rows,
         items,
+        cells.zeros,
         [LAST] = 1,
     };
     add(term, counted);
@@ -283,8 +308,19 @@ static double lines_of(const fc_job *job)
            * ceil((double)axis[2].outputs / 48);
 }
 
-/* Segments are summed by panels or planes (conv.c); `fits` stays 1 for ways that take all of them. */
-static void count_segments(const fc_job *job, double lanes, int fits[FC_TRANSFORMS], double terms[FC_WAYS][FC_TERMS])
+static void count_channelwise(const fc_job *jobs, int64_t phases, double lanes, int fits[FC_TRANSFORMS],
+                              double terms[FC_WAYS][FC_TERMS])
+{
+    const fc_channelwise_shape shape = fc_conv_channelwise_shape(jobs, phases, 0);
+    fits[FC_CHANNELWISE] &= shape.fits;
+    if (shape.fits)
+        channelwise(jobs, &shape, lanes, terms[FC_CHANNELWISE]);
+}
+
+/* Segments are summed one by one (conv.c), channel by channel where there is but one of the `phases`;
+ * `fits` stays 1 for ways that take all of them. */
+static void count_segments(const fc_job *job, int64_t phases, double lanes, int fits[FC_TRANSFORMS],
+                           double terms[FC_WAYS][FC_TERMS])
 {
     fc_segments segments;
     fc_job part = *job;
@@ -292,13 +328,16 @@ static void count_segments(const fc_job *job, double lanes, int fits[FC_TRANSFOR
     for (int64_t i = 0; i < fc_volume(segments.count); i++) {
         fc_job_take_segment(&part, &segments, i);
         if (fc_job_empty(&part)) {   /* panels write what is left of it */
-            for (int way = FC_PANELS; way <= FC_APART; way++) {
-                terms[way][IDLE] += lines_of(&part);
-                terms[way][LAST] += 1;
-            }
+            for (int way = FC_PANELS; way < FC_TRANSFORMS; way++)
+                if (way <= FC_APART || (way == FC_CHANNELWISE && phases == 1)) {
+                    terms[way][IDLE] += lines_of(&part);
+                    terms[way][LAST] += 1;
+                }
             continue;
         }
         panels(&part, lanes, terms[FC_PANELS]);
+        if (phases == 1)
+            count_channelwise(&part, 1, lanes, fits, terms);
         for (int way = FC_PLANES; way <= FC_APART; way++) {
             const fc_planes_shape shape = fc_conv_planes_shape(&part, way);
             fits[way] &= shape.fits;
@@ -347,14 +386,12 @@ static void count_direct(const fc_conv *conv, int pass, double lanes, double ter
         *now = pass == FC_FORWARD ? all : fc_job_phase(&all, &merged, phase);
         if (fc_job_empty(now))
             continue;
-        count_segments(now, lanes, fits, terms);
+        count_segments(now, phases, lanes, fits, terms);
         if (all.channels == 1)
             count_whole(now, lanes, fits, terms);
     }
-    const fc_channelwise_shape shape = fc_conv_channelwise_shape(job, phases, 0);
-    fits[FC_CHANNELWISE] = shape.fits;
-    if (shape.fits)
-        channelwise(job, &shape, lanes, terms[FC_CHANNELWISE]);
+    if (phases > 1)
+        count_channelwise(job, phases, lanes, fits, terms);
     for (int way = FC_PLANES; way < FC_TRANSFORMS; way++) {
         if (!fits[way])
             memset(terms[way], 0, sizeof terms[way]);

@@ -153,11 +153,11 @@ int fc_conv_planes(const fc_job *job, int way);
 
 /* How it would go about a job: boxes of an image; for one box the planes of outputs, the lines of
  * each, so many of them computed together, and their width in the array and in scratch; for one box
- * and channel the cells copied, and the rows and calls they come in; entries of a product. `joined`
- * lines are written where they belong. */
+ * and channel its cells, and the calls that copy them; of all boxes the cells that the source has, and
+ * the rows they come in; entries of a product. `joined` lines are written where they belong. */
 typedef struct {
     int fits, joined;
-    int64_t boxes, planes, lines, chunk, width, pitch, cells, rows, copies, entries;
+    int64_t boxes, planes, lines, chunk, width, pitch, cells, copies, inside, rows, entries;
 } fc_planes_shape;
 
 fc_planes_shape fc_conv_planes_shape(const fc_job *job, int way);

@@ -374,6 +374,19 @@ int fc_conv_planes(const fc_job *job, int way)
     return FC_OK;
 }
 
+/* Cells along an axis that the source has, of all boxes and slots. */
+static int64_t cells_inside(const plan *p, int a)
+{
+    const fc_axis *axis = &p->job->axis[a];
+    int64_t all = 0, many;
+    for (int64_t box = 0; box < p->e[a].boxes; box++)
+        for (int64_t s = 0; s < p->e[a].slots; s++) {
+            inside(first_cell(p, a, box * p->e[a].box, s), axis->step, axis->cells, p->e[a].reach, &many);
+            all += many;
+        }
+    return all;
+}
+
 fc_planes_shape fc_conv_planes_shape(const fc_job *job, int way)
 {
     plan p = {.job = job, .apart = way == FC_APART};
@@ -381,13 +394,15 @@ fc_planes_shape fc_conv_planes_shape(const fc_job *job, int way)
     const extent *e = p.e;
     const int64_t taps = job->axis[0].taps * job->axis[1].taps * job->axis[2].taps;
     const int64_t slots = e[0].slots * e[1].slots * e[2].slots;
+    const int64_t rows = cells_inside(&p, 0) * cells_inside(&p, 1);
     return (fc_planes_shape){
         .fits = job->channels * p.planes * job->size <= 2 * PLANES_BYTES
             && (way != FC_DEPTHWISE || depthwise_fits(job)),
         .joined = lines_join(&p), .boxes = e[0].boxes * e[1].boxes * e[2].boxes,
         .planes = e[0].box, .lines = e[1].box, .chunk = (lanes_of(&p) - e[2].box) / e[2].reach + 1,
         .width = e[2].box, .pitch = e[2].reach,
-        .cells = p.planes, .rows = slots * e[0].reach * e[1].reach, .copies = slots * e[0].reach,
+        .cells = p.planes, .copies = slots * e[0].reach,
+        .inside = rows * cells_inside(&p, 2), .rows = rows * e[2].boxes * e[2].slots,
         .entries = taps * (job->channels / near_channels(job, taps)),
     };
 }

@@ -9,11 +9,12 @@ from tolerance import assert_close
 from fastconv import _core
 
 # Beside the named ones Toeplitz forms: ragged strips, lines wholly in the padding, and a kernel of
-# which the padding leaves one line.
+# which the padding leaves one line; many channels, each cut into segments.
 MORE = [
     Geometry((2, 3, 5000), (6, 1, 90), 1, ((89, 3),), 1, 3),
     Geometry((1, 2, 3, 700), (2, 1, 1, 100), 1, ((2, 1), (50, 49)), 1, 2),
     Geometry((2, 4, 1, 500), (4, 1, 3, 81), 1, (1, 40), 1, 4),
+    Geometry((1, 40, 40, 43), (40, 1, 5, 5), 1, 24, 12, 40),
 ]
 ALL = NAMED + MORE
 DEPTHWISE = [g for g in ALL if g.input and g.weight[0] == g.groups == g.input[-1 - g.rank]]
