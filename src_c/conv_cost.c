@@ -2,10 +2,10 @@
  * (conv_count.c), each times a constant. Only which of two sums is smaller matters.
  *
  * The prices were fitted by `bench/sweep.py fit` to the times of 3000 random geometries, a third of
- * them for each width of the vectors, on an AMD Zen 4 at 3.7 GHz. Of the ways that are near the fastest
- * they meet these times to 9 to 15 %. On 340 other geometries what is chosen takes 1.1 % longer on
- * average than the fastest way would, 8 of 1220 times more than 30 %, at worst 82 % (SSE2, an input
- * gradient). Float and double have the same prices: what is counted are vectors.
+ * them for each width of the vectors, on an AMD Zen 4 at 3.7 GHz. On 340 other geometries the ways that
+ * are near the fastest cost, beside each other, what they take to 4 to 13 %; what is chosen takes 1.1 %
+ * longer on average than the fastest way would, 8 of 1220 times more than 30 %, at worst 82 % (SSE2, an
+ * input gradient). Float and double have the same prices: what is counted are vectors.
  */
 #include "conv_cost.h"
 
@@ -27,7 +27,7 @@ enum { LEAST_FUSED = 32 };
 static const double SMALL = 20e3, SMALL_WITH_WEIGHTS = 80e3;
 
 /* For vectors of 16, 32 and 64 bytes: a row for each way, a price for each operation that its
- * function in conv_count.c counts. Printed by `bench/sweep.py fit`. */
+ * function in conv_count_*.c counts. Printed by `bench/sweep.py fit`. */
 static const double costs[3][FC_WAYS][FC_TERMS] = {{
     {0.251, 0, 3.25, 0.466, 0, 0, 1.2, 1.26, 0, 2.44, 162, 1.83, 0.237, 0, 1.22, 29.4, 0, 0, 0, 0.816, 0, 4.09, 0.793, 1.86e+03},   /* panels */
     {0.282, 0, 0, 0.276, 0.348, 0, 0.0146, 0.0253, 0.513, 0.422, 0.983, 20.2, 3.46, 0.214, 0, 21.6, 0, 0.236, 0.629, 0.495, 0, 4.15, 0.54, 1.87e+03},   /* planes */

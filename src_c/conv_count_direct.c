@@ -1,0 +1,390 @@
+/* The direct algorithm: a function for each way, what it does and how often. */
+#include <math.h>
+#include <string.h>
+
+#include "conv_channelwise.h"
+#include "conv_count_parts.h"
+#include "conv_weight_grad.h"
+
+static double taps_of(const fc_job *job)
+{
+    return (double)(job->axis[0].taps * job->axis[1].taps * job->axis[2].taps);
+}
+
+/* --- forward pass and input gradient -------------------------------------------------------------- */
+
+enum { L1_BYTES = 24 << 10 };   /* of one operand, beside the others */
+
+static double ragged(double rows) { return ceil(rows / 8) * 8 - rows; }
+
+/* Cells or outputs that are copied one by one, since they stand more than `most` apart; a vector
+ * at a time otherwise. */
+static double singly(double count, int64_t step, int64_t most) { return step > most ? count : 0; }
+
+/* Cache lines of all weights, as taps that are left out share theirs; none where L2 keeps them. */
+static double weight_lines(const fc_job *job)
+{
+    const double pairs = (double)(job->groups * job->rows * job->channels), size = (double)job->size;
+    const double kernel = (double)fc_job_kernel(job), of_group = pairs / (double)job->groups * kernel * size;
+    return of_group > 1 << 19 ? pairs * fmin(taps_of(job), ceil(kernel * size / 64)) : 0;
+}
+
+/* Cells that planes copy: vectors of long rows, else one by one; rows; zeros around them, in vectors. */
+typedef struct { double vectors, singly, rows, zeros; } copied;
+
+static copied copied_by(const fc_job *job, const fc_planes_shape *shape, double lanes)
+{
+    const double items = (double)(job->batch * job->groups * job->channels), rows = items * (double)shape->rows;
+    const double inside = items * (double)shape->inside, all = items * (double)(shape->boxes * shape->cells);
+    const double length = rows > 0 ? inside / rows : 0;
+    const int by_vectors = job->axis[2].step <= 2 && length >= lanes;
+    return (copied){
+        .vectors = by_vectors ? rows * ceil(length / lanes) : 0, .singly = by_vectors ? 0 : inside,
+        .rows = rows, .zeros = inside < all ? all / lanes : 0,
+    };
+}
+
+static void panels(const fc_job *job, double lanes, double term[FC_TERMS])
+{
+    const fc_axis *axis = job->axis;
+    const fc_panels_shape shape = fc_conv_panels_shape(job);
+    const double width = (double)shape.lanes, along = (double)axis[2].outputs, size = (double)job->size;
+    const double outputs = along * (double)axis[1].outputs * (double)axis[0].outputs;
+    const double pixels = (double)job->batch * outputs, groups = (double)job->groups;
+    const double taps = taps_of(job), channels = (double)job->channels, rows = (double)job->rows;
+    const double count = pixels <= width + lanes ? 1 : ceil((pixels - lanes) / width);
+    const double panels = groups * count, vectors = groups * ceil(pixels / lanes);
+    const double lanes_used = fmin(width, pixels), runs = fmin(lanes_used / along + 1, lanes_used);
+    const double nears = (double)job->weight_channel == taps ? 1 : ceil(channels * taps / (double)shape.near);
+    const double entries = taps * nears;
+    /* Nothing is gathered of a panel that lies in the source, as those do that no line ends in. */
+    const double gathered = shape.in_place ? fmin(1, width / along) : 1, cells = gathered * taps * channels;
+    const double weights = panels * rows * channels * taps;
+    fc_product all = {0};
+    fc_count_product(rows, width, lanes, size, groups * (count - 1), &all);
+    fc_count_product(rows, pixels - (count - 1) * width, lanes, size, groups, &all);
+    const double products = (double)shape.products;
+    const double counted[FC_TERMS] = {
+        all.cycles * taps * channels,
+        all.few * taps * channels,
+        all.tiles * (double)shape.entries,                /* begun */
+        all.vectors * products,                           /* vectors of outputs */
+        all.edges * products,
+        panels * products,
+        axis[2].step > 2 ? 0 : vectors * cells,           /* vectors gathered */
+        singly(groups * pixels * cells, axis[2].step, 2),
+        panels * cells * runs,                            /* runs of cells gathered */
+        panels * gathered * entries * runs,
+        panels * gathered * entries,
+        fc_job_dense(job) ? 0 : panels * rows * runs,     /* runs of outputs */
+        singly(groups * pixels * rows, axis[2].place_step, 2),
+        weights,                                          /* read */
+        count * weight_lines(job),                        /* and not from L2 */
+        panels,
+        [LAST] = 1,
+    };
+    fc_count_add(term, counted);
+}
+
+static void planes(const fc_job *job, const fc_planes_shape *shape, double lanes, double term[FC_TERMS])
+{
+    const fc_axis *x = &job->axis[2];
+    const double items = (double)(job->batch * job->groups * shape->boxes), taps = taps_of(job);
+    const double channels = (double)job->channels, rows = (double)job->rows, size = (double)job->size;
+    const copied cells = copied_by(job, shape, lanes);
+    const int64_t left = shape->lines % shape->chunk, whole = shape->lines / shape->chunk;
+    const double times = items * (double)shape->planes, products = times * (double)(whole + (left > 0));
+    const double lines = items * rows * (double)(shape->planes * shape->lines);
+    const int across = taps > 1 || shape->pitch * job->size % 64;
+    fc_product all = {0};
+    /* Lines of a box are computed so many together, the last ones of them by themselves. */
+    const double line = (double)shape->pitch, ends = (double)(shape->width - shape->pitch);
+    fc_count_product(rows, (double)shape->chunk * line + ends, lanes, size, times * (double)whole, &all);
+    fc_count_product(rows, (double)left * line + ends, lanes, size, left ? times : 0, &all);
+    /* Cells of a box that leave L1 before the next row of tiles, or the next tap, reads them. */
+    const double box = channels * (double)shape->cells * size, tile = 3 * lanes * size + 64;
+    const double near = channels * taps / (double)shape->entries;   /* channels of an entry */
+    const double weights = near * fmin(rows, 8) * fmax((double)fc_job_kernel(job) * size, 16);
+    const double far = box <= L1_BYTES ? 0 : near * tile > L1_BYTES ? taps : taps / (double)x->taps;
+    const double counted[FC_TERMS] = {
+        all.cycles * taps * channels,
+        all.few * taps * channels,
+        across ? all.loads * taps * channels : 0,
+        all.tiles * (double)shape->entries,               /* begun */
+        all.vectors,                                      /* vectors of outputs */
+        all.edges,
+        all.loads * far * channels,                       /* not from L1 */
+        weights > L1_BYTES ? all.scalars * taps * channels : 0,
+        cells.vectors,                                    /* copied */
+        cells.singly,
+        cells.rows,
+        items * channels * (double)shape->copies,         /* calls of the copy */
+        shape->joined ? 0 : lines,                        /* lines of outputs copied */
+        singly(lines * (double)shape->width, x->place_step, 2),
+        products * rows * channels * taps,                /* weights read */
+        products,
+        products * rows,
+        cells.zeros,
+        products / (double)job->groups * weight_lines(job),   /* read, and not from L2 */
+        [LAST] = 1,
+    };
+    fc_count_add(term, counted);
+}
+
+/* Four lines of outputs share what they load; those left over load for themselves. */
+static void depthwise(const fc_job *job, const fc_planes_shape *shape, double lanes, double term[FC_TERMS])
+{
+    const fc_axis *y = &job->axis[1], *x = &job->axis[2];
+    const double items = (double)(job->batch * job->groups * shape->boxes), rows = (double)job->rows;
+    const double planes = items * rows * (double)shape->planes, lines = planes * (double)shape->lines;
+    const double fours = planes * floor((double)shape->lines / 4), left = lines - 4 * fours;
+    const double vectors = ceil((double)shape->width / lanes);
+    const copied cells = copied_by(job, shape, lanes);
+    const double counted[FC_TERMS] = {
+        lines * vectors * taps_of(job),                   /* multiply-adds */
+        (fours * (double)(y->taps + 3) + left * (double)y->taps) * vectors * (double)x->taps,   /* loads */
+        (fours + left) * ceil(vectors / (lanes * (double)job->size == 64 ? 4 : 2)),   /* tiles */
+        lines * vectors,                                  /* vectors of outputs */
+        cells.vectors,                                    /* copied */
+        cells.singly,
+        cells.rows,
+        items * (double)shape->copies,                    /* calls of the copy */
+        left * vectors * taps_of(job),                    /* multiply-adds in one line */
+        items * rows,
+        items,
+        cells.zeros,
+        [LAST] = 1,
+    };
+    fc_count_add(term, counted);
+}
+
+static void toeplitz(const fc_job *job, const fc_toeplitz_shape *shape, double lanes, double term[FC_TERMS])
+{
+    const fc_axis *x = &job->axis[2];
+    const double width = (double)job->kernels->width, rows = (double)job->rows;
+    const double lines = (double)(job->batch * job->groups * job->axis[0].outputs * job->axis[1].outputs);
+    const double strips = (double)shape->strips, long_strip = (double)shape->strip, k = (double)x->taps + width - 1;
+    const double last = (double)x->outputs - (strips - 1) * long_strip;
+    const double whole = (strips - 1) * long_strip / width + floor(last / width);
+    const double narrow = ceil((last - floor(last / width) * width) / lanes);
+    const double counted[FC_TERMS] = {
+        lines * rows * whole * width / lanes * k,         /* multiply-adds */
+        lines * rows * ragged(floor(last / width)) * width / lanes * k,
+        lines * rows * narrow * k,                        /* in the last row, of one tile row */
+        lines * rows * strips * (k + 2 * width),          /* weights laid out */
+        lines * strips * (long_strip + k) / lanes,        /* cells copied */
+        lines * strips * rows,
+        lines * strips,
+        [LAST] = 1,
+    };
+    fc_count_add(term, counted);
+}
+
+/* Cells and outputs of planes that lie a multiple of 4 KiB apart share one set of the first level
+ * of cache, all channels of a block. */
+static void channelwise(const fc_job *job, const fc_channelwise_shape *shape, double lanes, double term[FC_TERMS])
+{
+    const double blocks = ceil((double)job->groups / lanes), items = (double)job->batch * blocks;
+    const double weights = blocks * (double)(job->rows * job->weight_row);
+    const int cells_apart = job->source_channel * job->size % 4096 != 0;
+    const int outputs_apart = job->rows * job->out_row * job->size % 4096 != 0;
+    const double counted[FC_TERMS] = {
+        items * shape->products,                          /* multiply-adds */
+        items * shape->loads,
+        items * shape->runs,                              /* runs of taps begun */
+        items * shape->stretches,
+        items * shape->cells,                             /* turned to lanes and back */
+        items * shape->outputs,
+        cells_apart ? 0 : items * shape->cells,
+        outputs_apart ? 0 : items * shape->outputs,
+        items * shape->lines,                             /* of cells */
+        items * shape->calls,
+        weights,
+        items * shape->zeros,
+        shape->window * lanes * (double)job->size > L1_BYTES ? items * shape->looked_at : 0,   /* not in L1 */
+        [LAST] = 1,
+    };
+    fc_count_add(term, counted);
+}
+
+/* Lines of outputs, or panels' parts of these. */
+static double lines_of(const fc_job *job)
+{
+    const fc_axis *axis = job->axis;
+    return (double)(job->batch * job->groups * job->rows * axis[0].outputs * axis[1].outputs)
+           * ceil((double)axis[2].outputs / 48);
+}
+
+static void count_channelwise(const fc_job *jobs, int64_t phases, double lanes, int fits[FC_TRANSFORMS],
+                              double terms[FC_WAYS][FC_TERMS])
+{
+    const fc_channelwise_shape shape = fc_conv_channelwise_shape(jobs, phases, 0);
+    fits[FC_CHANNELWISE] &= shape.fits;
+    if (shape.fits)
+        channelwise(jobs, &shape, lanes, terms[FC_CHANNELWISE]);
+}
+
+/* Segments are summed one by one (conv.c), channel by channel where there is but one of the `phases`;
+ * `fits` stays 1 for ways that take all of them. */
+static void count_segments(const fc_job *job, int64_t phases, double lanes, int fits[FC_TRANSFORMS],
+                           double terms[FC_WAYS][FC_TERMS])
+{
+    fc_segments segments;
+    fc_job part = *job;
+    fc_job_segments(job, &segments);
+    for (int64_t i = 0; i < fc_volume(segments.count); i++) {
+        fc_job_take_segment(&part, &segments, i);
+        if (fc_job_empty(&part)) {   /* panels write what is left of it */
+            for (int way = FC_PANELS; way < FC_TRANSFORMS; way++)
+                if (way <= FC_APART || (way == FC_CHANNELWISE && phases == 1)) {
+                    terms[way][IDLE] += lines_of(&part);
+                    terms[way][LAST] += 1;
+                }
+            continue;
+        }
+        panels(&part, lanes, terms[FC_PANELS]);
+        if (phases == 1)
+            count_channelwise(&part, 1, lanes, fits, terms);
+        for (int way = FC_PLANES; way <= FC_APART; way++) {
+            const fc_planes_shape shape = fc_conv_planes_shape(&part, way);
+            fits[way] &= shape.fits;
+            if (fits[way])
+                planes(&part, &shape, lanes, terms[way]);
+        }
+    }
+}
+
+/* The other ways that take the job of one phase. */
+static void count_whole(const fc_job *job, double lanes, int fits[FC_TRANSFORMS], double terms[FC_WAYS][FC_TERMS])
+{
+    const fc_planes_shape shape = fc_conv_planes_shape(job, FC_DEPTHWISE);
+    fits[FC_DEPTHWISE] &= shape.fits;
+    if (fits[FC_DEPTHWISE])
+        depthwise(job, &shape, lanes, terms[FC_DEPTHWISE]);
+    const fc_toeplitz_shape strips = fc_conv_toeplitz_shape(job);
+    fits[FC_TOEPLITZ] &= strips.fits;
+    if (fits[FC_TOEPLITZ])
+        toeplitz(job, &strips, lanes, terms[FC_TOEPLITZ]);
+}
+
+/* Where ways must not differ in bits, but panels cut a sum in two, panels are for what nothing else
+ * takes. */
+static int one_chain(const fc_conv *conv, int pass)
+{
+    return fc_conv_ways_differ(conv, pass)
+        || fc_panels_one_chain(fc_volume(conv->kernel), conv->dtype == FC_F32 ? 4 : 8);
+}
+
+void fc_count_direct(const fc_conv *conv, int pass, double lanes, double terms[FC_WAYS][FC_TERMS])
+{
+    const fc_conv merged = fc_conv_merge_axes(conv);
+    const fc_job all = pass == FC_FORWARD ? fc_job_forward(&merged, NULL, NULL, NULL, NULL, 1)
+                                          : fc_job_grad_input(&merged, NULL, NULL, NULL, NULL, 1);
+    const int64_t phases = pass == FC_FORWARD ? 1 : fc_job_phases(&merged);
+    fc_job job[FC_MOST_PHASES];
+    int fits[FC_TRANSFORMS], others = 0;
+    for (int way = FC_PANELS; way < FC_TRANSFORMS; way++)
+        fits[way] = 1;
+    if (pass == FC_GRAD_INPUT && fc_job_leaves_cells(&merged))
+        for (int way = FC_PANELS; way < FC_TRANSFORMS; way++)
+            terms[way][FILLED] = (double)(conv->batch * conv->in_channels) * fc_count_volume(conv->in) / lanes;
+    for (int64_t phase = 0; phase < phases; phase++) {
+        fc_job *now = &job[phase % FC_MOST_PHASES];
+        *now = pass == FC_FORWARD ? all : fc_job_phase(&all, &merged, phase);
+        if (fc_job_empty(now))
+            continue;
+        count_segments(now, phases, lanes, fits, terms);
+        if (all.channels == 1)
+            count_whole(now, lanes, fits, terms);
+    }
+    if (phases > 1)
+        count_channelwise(job, phases, lanes, fits, terms);
+    for (int way = FC_PLANES; way < FC_TRANSFORMS; way++) {
+        if (!fits[way])
+            memset(terms[way], 0, sizeof terms[way]);
+        others += terms[way][LAST] > 0;
+    }
+    if (others && !one_chain(conv, pass))
+        memset(terms[FC_PANELS], 0, sizeof terms[FC_PANELS]);
+}
+
+/* --- gradient of the weights ---------------------------------------------------------------------- */
+
+/* Elements of a matrix that pack_transposed turns by fours, and those that it copies one by one. */
+static double by_fours(double rows, double columns) { return 16 * floor(rows / 4) * floor(columns / 4); }
+
+static void channels(const fc_conv *conv, double lanes, double term[FC_TERMS])
+{
+    const double size = conv->dtype == FC_F32 ? 4 : 8, groups = (double)conv->groups;
+    const fc_weight_channels_shape shape = fc_weight_channels_count(conv);
+    const double taps = fc_count_volume(conv->kernel), channels = (double)conv->in_channels / groups;
+    const double filters = (double)conv->out_channels / groups, blocks = (double)shape.blocks;
+    const double some = (double)shape.channels, rest = channels - (blocks - 1) * some, line = (double)shape.line;
+    const double rows = (double)shape.block_rows, whole = floor(filters / rows), left = filters - whole * rows;
+    const int across = shape.channels * (int64_t)size % 64 != 0;
+    fc_product all = {0};
+    for (int i = 0; i < 2; i++) {
+        const double n = (double)shape.in_row * (i ? rest : some), times = i ? 1 : blocks - 1;
+        fc_count_product(rows, n, lanes, size, times * whole, &all);
+        fc_count_product(left, n, lanes, size, times * (left > 0), &all);
+    }
+    const double products = groups * (double)shape.products;
+    const double turned = (blocks - 1) * some + rest;
+    const double fours = (blocks - 1) * by_fours(some, line) + by_fours(rest, line);
+    const double turned_at_end = taps > 1 && channels > 1 ? channels * taps : 0;
+    const double counted[FC_TERMS] = {
+        groups * all.cycles * shape.terms,
+        groups * all.few * shape.terms,
+        across ? groups * all.loads * shape.terms : 0,
+        groups * all.tiles * shape.lines,                 /* begun */
+        all.vectors * products,                           /* vectors of dw added to */
+        all.edges * products,
+        all.tiles * products,
+        groups * shape.cells * fours / line,              /* turned by fours */
+        groups * shape.cells * (turned - fours / line),
+        groups * shape.cells * blocks / line,             /* lines turned */
+        groups * filters * by_fours(channels, turned_at_end / channels),
+        groups * filters * (turned_at_end - by_fours(channels, turned_at_end / channels)),
+        groups * filters * shape.scanned / lanes,
+        groups * filters,
+        groups * blocks * (double)shape.strips,
+        products * blocks * (whole + (left > 0)),
+        groups * filters * channels * taps,
+        shape.apart ? 0 : groups * filters * turned_at_end,
+        [LAST] = 1,
+    };
+    fc_count_add(term, counted);
+}
+
+static void dots(const fc_conv *conv, const fc_weight_dots_shape *shape, double term[FC_TERMS])
+{
+    const double batch = (double)conv->batch;
+    const double counted[FC_TERMS] = {
+        batch * shape->tiles,
+        batch * shape->across,
+        batch * shape->lines,
+        batch * shape->calls,
+        batch * shape->sums,
+        batch * shape->copied,
+        batch * shape->edges,
+        batch * shape->singly,
+        batch * shape->cleared + shape->scratch,
+        batch * shape->strips,
+        (double)(conv->kernel[1] + conv->kernel[2]),      /* columns and rows planned */
+        [LAST] = 1,
+    };
+    fc_count_add(term, counted);
+}
+
+void fc_count_grad_weight(const fc_conv *conv, double lanes, double terms[FC_WAYS][FC_TERMS])
+{
+    const fc_conv merged = fc_conv_merge_axes(conv);
+    const fc_job job = fc_job_forward(&merged, NULL, NULL, NULL, NULL, 1);
+    const fc_channelwise_shape turned = fc_conv_channelwise_shape(&job, 1, 1);
+    const fc_weight_dots_shape along = fc_weight_dots_count(&merged, (int64_t)lanes * job.size);
+    channels(&merged, lanes, terms[FC_CHANNELS]);
+    if (along.fits)
+        dots(&merged, &along, terms[FC_DOTS]);
+    if (turned.fits)
+        channelwise(&job, &turned, lanes, terms[FC_CHANNELWISE_GRAD_WEIGHT]);
+}

@@ -1,0 +1,242 @@
+/* Winograd's algorithm, all passes: what it does and how often. */
+#include <math.h>
+
+#include "conv_count_parts.h"
+#include "conv_thin.h"
+#include "conv_winograd.h"
+#include "conv_winograd_plan.h"
+
+typedef struct {
+    const fc_axis *axis;                          /* the sum's */
+    double batch, groups, channels, filters;      /* of a group */
+    double taps;                                  /* of the kernel, of which a phase turns all */
+    double lanes, size;
+    int prepared;
+} transformed;
+
+/* Along both inner axes: points, tiles, and products of a whole tile; what share of these there is, as
+ * some tiles are smaller; phases of the stride. Vectors of channels and of filters; planes of cells and
+ * of outputs in depth, and what one of them has. */
+typedef struct {
+    fc_strips of;
+    double points, tiles, products, share, phases, sources, results, deep, depth, cells, outputs;
+} figures;
+
+/* Smaller tiles lack one point. */
+static double share(const fc_line *line)
+{
+    return 1 - (double)(line->tiles - fc_least(line->tiles, line->whole * line->spread))
+               / (double)(line->tiles * line->points);
+}
+
+/* `mixed`: does the pass cut an axis into tiles of two sizes? */
+static figures figures_of(const transformed *t, int mixed)
+{
+    const fc_axis *axis = t->axis;
+    fc_line y, x;
+    fc_line_of(&axis[1], &y);
+    fc_line_of(&axis[2], &x);
+    if (mixed)
+        fc_line_mix(&y, &x);
+    return (figures){
+        .of = fc_strips_of(&y, &x, (int64_t)t->batch),
+        .points = (double)(y.points * x.points), .tiles = (double)(y.tiles * x.tiles),
+        .products = (double)(fc_line_products(&y) * fc_line_products(&x)),
+        .share = share(&y) * share(&x),
+        .phases = (double)(y.phases * x.phases),
+        .sources = ceil(t->channels / t->lanes), .results = ceil(t->filters / t->lanes),
+        .deep = (double)axis[0].cells, .depth = (double)axis[0].outputs,
+        .cells = (double)(axis[1].cells * axis[2].cells),
+        .outputs = (double)(axis[1].outputs * axis[2].outputs),
+    };
+}
+
+/* Filters of a block, in whole cache lines. */
+static double block_of(const transformed *t)
+{
+    const double line = 64 / t->size;
+    return fmin(FC_WINOGRAD_LINES * line, ceil(t->filters / line) * line);
+}
+
+/* Rows times all filters, the last block's rounded up to so many. */
+static fc_product by_blocks(const transformed *t, double rows, double round, double times)
+{
+    fc_product all = {0};
+    const double block = block_of(t), blocks = floor(t->filters / block);
+    fc_count_product(rows, block, t->lanes, t->size, times * blocks, &all);
+    fc_count_product(rows, ceil((t->filters - blocks * block) / round) * round, t->lanes, t->size, times, &all);
+    return all;
+}
+
+/* Taps of output o along an axis that meet a cell. */
+static int64_t live_taps(const fc_axis *axis, int64_t o)
+{
+    int64_t live = 0;
+    for (int64_t r = 0; r < axis->taps; r++) {
+        const int64_t cell = o * axis->step + axis->offset + r * axis->tap_step;
+        live += cell >= 0 && cell < axis->cells;
+    }
+    return live;
+}
+
+/* How a sum's tiles are cut (conv_winograd_plan.c): chunks, and bands in all of these; depths that one
+ * product may have together; bytes of all V, and of U. */
+typedef struct { double chunks, bands, together, v_bytes, u_bytes; } pieces;
+
+static pieces cut_tiles(const transformed *t, const figures *n)
+{
+    const double vector = t->lanes * t->size, all = t->batch * n->tiles * n->depth;
+    const double u_bytes = t->groups * t->channels * n->results * (double)t->axis[0].taps
+                           * n->phases * n->points * vector;
+    const double v_tile = n->points * n->phases * n->deep / n->depth * n->sources * vector;
+    const double m_tile = n->points * fmin(t->filters * t->size, 64 * FC_WINOGRAD_LINES);
+    const fc_winograd_tiles of = fc_winograd_chunk_tiles((int64_t)v_tile, (int64_t)u_bytes);
+    const double chunks = all <= (double)of.most ? 1 : fmax(1, all / (double)of.fit);
+    const double plane = t->batch * n->tiles / chunks;   /* of a chunk, in one depth */
+    const double fit = (double)fc_winograd_band_tiles((int64_t)m_tile, (int64_t)u_bytes);
+    return (pieces){
+        .chunks = chunks, .bands = chunks * fmax(1, plane / fit), .together = fmax(1, floor(fit / plane)),
+        .v_bytes = all * v_tile, .u_bytes = u_bytes,
+    };
+}
+
+/* Products of tiles and slices of channels: cycles, the tiles' terms begun, vectors of M, calls. */
+typedef struct { double cycles, begun, ends, calls; } multiplied;
+
+static multiplied multiply_tiles(const transformed *t, const figures *n, const pieces *cut)
+{
+    const fc_axis *z = &t->axis[0];
+    const int64_t slice = fc_winograd_slice((int64_t)t->channels, z->taps * (int64_t)n->phases);
+    const double slices = ceil(t->channels / (double)slice), blocks = ceil(t->filters / block_of(t));
+    multiplied all = {0};
+    for (int64_t o = 0, run; o < z->outputs; o += run) {   /* depths with the same taps together */
+        const int64_t taps = live_taps(z, o);
+        const double sums = slices * (double)fc_parts(taps, fc_winograd_taps_at_once(slice, (int64_t)n->phases));
+        for (run = 1; (double)run < cut->together && o + run < z->outputs && live_taps(z, o + run) == taps;)
+            run++;
+        const double tiles = t->batch * n->tiles * (double)run, rows = ceil(tiles / cut->bands);
+        const fc_product now = by_blocks(t, rows, 32 / t->size, t->groups * tiles / rows);
+        all.cycles += now.cycles * (double)taps * t->channels * n->products * n->share;
+        all.begun += now.tiles * (double)taps * slices * n->products * n->share;
+        all.ends += now.vectors * sums * n->points * n->share;
+        all.calls += t->groups * cut->bands * sums * n->points * blocks;
+    }
+    return all;
+}
+
+static void transforms(const transformed *t, double term[FC_TERMS])
+{
+    const fc_axis *axis = t->axis;
+    const figures n = figures_of(t, 1);
+    const pieces cut = cut_tiles(t, &n);
+    const multiplied m = multiply_tiles(t, &n, &cut);
+    const double items = t->batch * t->groups, strips = t->groups * (double)n.of.strips;
+    const double sources = items * n.deep * n.sources, results = items * n.depth * n.results;
+    /* Each chunk reads all weights, at the points of each phase that are not zero. */
+    const double kernels = t->groups * t->channels * n.results;
+    const double weights = kernels * (double)axis[0].taps * n.products;
+    const double kept = (double)fc_winograd_cache_bytes(), again = t->prepared || cut.chunks > 1;
+    const double tiles = n.tiles * n.share;
+    const double lines = items * t->filters * n.depth * (double)axis[1].outputs;
+    const double counted[FC_TERMS] = {
+        m.cycles,
+        m.begun,
+        m.ends,
+        m.calls,
+        sources * n.products * tiles,                     /* points of tiles transformed */
+        results * n.points * tiles,
+        sources * n.cells,                                /* vectors turned to lanes and back */
+        results * n.outputs,
+        strips * n.deep * n.sources,                      /* rows of tiles */
+        strips * n.depth * n.results,
+        t->prepared ? 0 : weights,                        /* weights transformed */
+        t->prepared ? 0 : kernels * t->taps,
+        weights * cut.chunks,                             /* weights read */
+        again ? weights * cut.chunks * fmax(0, 1 - kept / cut.u_bytes) : 0,   /* and not from a cache */
+        axis[1].place_step > 1 || axis[2].place_step > 1 ? lines : 0,   /* of outputs that lie apart */
+        axis[2].place_step > 1 ? items * t->filters * n.depth * n.outputs : 0,
+        cut.v_bytes / cut.chunks > 1 << 20 ? sources * n.products * tiles : 0,   /* not in L2 */
+        [LAST] = 1,
+    };
+    fc_count_add(term, counted);
+}
+
+/* Sums over all tiles, also those that a strip lacks, for each tap in depth and phase. */
+static void transforms_grad_weight(const transformed *t, double term[FC_TERMS])
+{
+    const fc_axis *z = &t->axis[0];
+    const figures n = figures_of(t, 0);
+    const double terms = (double)(n.of.strips * n.of.segment), taps = (double)z->taps;
+    const double items = t->batch * t->groups, strips = t->groups * (double)n.of.strips;
+    const double sources = items * n.deep * n.sources, results = items * n.depth * n.results;
+    const double blocks = ceil(t->filters / block_of(t));
+    const double sums = n.points * taps * n.phases * t->channels * blocks * block_of(t) * t->size;
+    const double chunks = fc_winograd_grad_weight_chunks(
+        terms * n.points * (n.deep * n.phases * n.sources + n.depth * n.results) * t->lanes * t->size, sums);
+    const fc_product all = by_blocks(t, t->channels, t->lanes, t->groups);
+    const double kernels = t->groups * t->channels * n.results, meetings = (double)fc_axis_meetings(z);
+    const int in_a_row = z->cells == 1 && z->outputs == 1 && n.phases == 1;
+    const double added = all.vectors * n.products * taps * chunks;
+    const double counted[FC_TERMS] = {
+        all.cycles * n.products * meetings * terms,
+        all.tiles * n.products * (in_a_row ? chunks : meetings * (double)n.of.strips),   /* begun */
+        added,                                            /* vectors of M */
+        sums > 1 << 20 ? added : 0,                       /* and not in L2 */
+        sources * n.products * n.tiles,                   /* points of tiles transformed */
+        results * n.points * n.tiles,
+        sources * n.cells,                                /* vectors turned to lanes and back */
+        results * n.outputs,
+        strips * n.deep * n.sources,                      /* rows of tiles */
+        strips * n.depth * n.results,
+        kernels * taps * n.products,                      /* M transformed */
+        kernels * t->taps,
+        t->groups * t->channels * t->filters * t->taps,   /* weights */
+        t->groups * n.products * taps * chunks * blocks,  /* products called for */
+        t->groups * chunks,
+        t->groups,
+        [LAST] = 1,
+    };
+    fc_count_add(term, counted);
+}
+
+/* The cells that some output can meet are copied beforehand or, of the input gradient, afterwards
+ * (conv_thin.c). */
+static void thin_out(const fc_conv *conv, const fc_conv *thin, const int64_t every[3], int pass, double lanes,
+                     double term[FC_TERMS])
+{
+    const double planes = (double)(conv->batch * conv->in_channels), cells = planes * fc_count_volume(thin->in);
+    if (fc_volume(every) == 1)
+        return;
+    term[KEPT_LINES] += planes * (double)(thin->in[0] * thin->in[1]);
+    term[KEPT] += every[2] > 2 ? cells : cells / lanes;
+    term[FILLED] += pass == FC_GRAD_INPUT ? planes * fc_count_volume(conv->in) / lanes : 0;
+}
+
+void fc_count_winograd(const fc_conv *given, int pass, int prepared, double lanes, double terms[FC_WAYS][FC_TERMS])
+{
+    if (!(pass == FC_GRAD_INPUT ? fc_winograd_grad_input_fits(given) : fc_winograd_fits(given)))
+        return;
+    int64_t first[3], every[3], phases[3] = {1, 1, 1};
+    const fc_conv conv = fc_conv_thin(given, first, every);
+    for (int a = 0; a < 3 && pass == FC_GRAD_INPUT; a++)
+        phases[a] = fc_least(conv.stride[a], conv.in[a]);
+    double *term = terms[pass == FC_GRAD_WEIGHT ? FC_TRANSFORMS_GRAD_WEIGHT : FC_TRANSFORMS];
+    thin_out(given, &conv, every, pass, lanes, term);
+    const double in = (double)(conv.in_channels / conv.groups), out = (double)(conv.out_channels / conv.groups);
+    for (int64_t i = 0; i < fc_volume(phases); i++) {
+        const int64_t at[3] = {i / phases[2] / phases[1], i / phases[2] % phases[1], i % phases[2]};
+        fc_axis axis[3];
+        for (int a = 0; a < 3; a++)
+            axis[a] = pass == FC_GRAD_INPUT ? fc_axis_grad_input(&conv, a, at[a]) : fc_axis_forward(&conv, a);
+        const transformed all = {
+            .axis = axis, .batch = (double)conv.batch, .groups = (double)conv.groups,
+            .channels = pass == FC_GRAD_INPUT ? out : in, .filters = pass == FC_GRAD_INPUT ? in : out,
+            .taps = fc_count_volume(conv.kernel), .lanes = lanes, .size = conv.dtype == FC_F32 ? 4 : 8,
+            .prepared = prepared,
+        };
+        if (pass == FC_GRAD_WEIGHT)
+            transforms_grad_weight(&all, term);
+        else
+            transforms(&all, term);
+    }
+}
