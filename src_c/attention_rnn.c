@@ -67,7 +67,7 @@ static size_t lay_out(job *p, char *base, int team)
 {
     const fc_attention_sizes *s = &p->s;
     const int64_t B = s->B, n = s->n, k = s->k, group = p->group;
-    const int64_t rows = B > FC_ATTENTION_CHUNK ? B : FC_ATTENTION_CHUNK;
+    const int64_t rows = fc_most_rows(s, p->classes, p->of);
     size_t used = 0;
     p->row_n = fc_carve(base, &used, rows * (int64_t)sizeof(int64_t));
     p->member_in = fc_carve(base, &used, team * 2 * (k + 1) * (int64_t)sizeof(fc_in));
@@ -241,6 +241,27 @@ static void *grown_place(const job *p, int64_t t, int64_t lag, int64_t b)
     return fc_at(p->tape->grown, ((t + s->given) * s->B + b) * s->cols + (lag - 1) * s->n, s->size);
 }
 
+/* The scores of some states, from h[from] on, for the lags first .. last of a class: each as soon as
+ * the panels that hold its columns are done, while (M + M^T) s is still in the caches. */
+static void score_class(const job *p, int c, int64_t rows, int64_t from, int64_t first, int64_t last, int64_t b0)
+{
+    const fc_attention_sizes *s = &p->s;
+    const fc_panels *matrices = &p->score_lag[c];
+    const int64_t n = s->n, of_first = p->of[c].first;
+    const fc_in h = {state(p, from, b0), n};
+    int64_t done = (first - of_first) * n;
+    for (int64_t lag = first; lag <= last; lag++) {
+        const int64_t needed = (lag - of_first + 1) * n;
+        if (done < needed) {
+            const int64_t end = fc_least(fc_round_up(needed, matrices->width), matrices->cols);
+            fc_multiply_columns(s, rows, h.at, p->row_n, matrices, done, end, grown_place(p, from, of_first, b0),
+                                s->cols, NULL);
+            done = end;
+        }
+        s->kn->dots(rows, 1, n, h, (fc_in){grown_place(p, from, lag, b0), s->cols}, 0.5, score_place(p, from, lag, b0));
+    }
+}
+
 /* The values and scores of h[t], and of states before it that have waited, for the lags of one
  * class that some step looks back by. */
 static void born_class(const job *p, int c, int64_t t, int64_t b0, int64_t b1, int member)
@@ -257,10 +278,7 @@ static void born_class(const job *p, int c, int64_t t, int64_t b0, int64_t b1, i
     fc_multiply_columns(s, rows, h, p->row_n, &p->value_lag[c], begin, end,
                         value_place(p, from, of->first, b0).at, s->cols, NULL);
     if (p->tape) {
-        fc_multiply_columns(s, rows, h, p->row_n, &p->score_lag[c], begin, end,
-                            grown_place(p, from, of->first, b0), s->cols, NULL);
-        s->kn->dots(rows, last - first + 1, n, (fc_in){h, n}, (fc_in){grown_place(p, from, first, b0), s->cols},
-                    0.5, score_place(p, from, first, b0));
+        score_class(p, c, rows, from, first, last, b0);
         return;
     }
     fc_panels matrix = p->score_x;

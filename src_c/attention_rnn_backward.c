@@ -8,7 +8,7 @@
  *
  *     dV_i = sum_t g[t] (a_i s_i)^T;  G_i = sum_t dw_i s_i s_i^T;  dQ_i = K_i G_i;  dK_i = Q_i G_i
  *
- * come after the loop, over all steps at once, G_i (symmetric) at half the work.
+ * come after the loop, over all steps at once, G_i (symmetric) at half the work; g and s are read in place.
  *
  * Shared matrices: y is one vector a step, r = y . (sum_i a_i s_i), and a state gathers
  * p = sum_i a_i[t+i] y[t+i] and sum_i a_i[t+i] r[t+i] before dw = p . s - that sum. An infinite
@@ -20,16 +20,15 @@
 
 #include <float.h>
 
-/* Rows of one product over all steps: a panel of so many stays in cache. */
-enum { DEPTH = 256 };
+/* Bytes of g or of states that meet the matrices' panels, one after another, from L2. Few rows would
+ * add often to what does not stay there (n 256, float32, 128, 256 and 512 rows: 161, 150, 137 ms). */
+enum { DEPTH_BYTES = 512 << 10 };
 /* Rows and columns of G that meet its diagonal together: what is below them is left out. */
 enum { CORNER = 16 };
 
 /* One sum of outer products, sum over r of left[r] (scale[r] right[r])^T. */
 typedef struct {
-    const void *left;         /* by columns of 8 */
-    const int64_t *left_row;
-    const void *right;        /* rows of n */
+    const void *left, *right;   /* rows of n */
     fc_in scale;
     int64_t rows;
 } outer_sum;
@@ -39,7 +38,7 @@ typedef struct {
     const void *x, *w_q, *w_k, *w_v;
     const fc_attention_tape *tape;
     void *grad, *dx, *dw_q, *dw_k, *dw_v;
-    int64_t *row_n, *row_8, *row_8_states;
+    int64_t *row_n, *column;          /* i * n; i */
     fc_panels value_x;                /* V_0, or the shared one */
     fc_lag_class of[FC_LAG_CLASSES];  /* separate matrices: of the lags */
     int classes;
@@ -51,12 +50,11 @@ typedef struct {
     void *dw;                         /* separate: (T, B, k + 1); shared: of x, (T, B) */
     void *dw_states;                  /* shared: (S + T, B) */
     void *p, *p_lost, *rho, *rho_lost, *nu, *e;   /* (B, n), (B): sums over later steps */
-    void *columns_g, *columns_x, *columns_s;   /* g, x and states by groups of 8 columns */
-    void *gram;                       /* G_i (1 or k + 1, n, n) */
+    void *sums;                       /* dV_0, dV_1, ..., G_0, G_1, ...: panels (n, width) */
     fc_in *member_in;
     void *member_y, *member_pack;
     int64_t pack_length, y_length;
-    int64_t width;                    /* of the panels of the sums and of G_i */
+    int64_t width, depth;             /* lanes and rows of the panels of the sums; G_i's are as wide */
     int64_t group, block;             /* sequences and steps of a task */
     int64_t parts;                    /* panels of all sums */
     fc_work work;
@@ -67,13 +65,12 @@ typedef struct {
 static size_t lay_out(job *p, char *base, int team)
 {
     const fc_attention_sizes *s = &p->s;
-    const int64_t T = s->T, B = s->B, n = s->n, k = s->k, n8 = fc_round_up(n, 8);
+    const int64_t T = s->T, B = s->B, n = s->n, k = s->k;
     const int64_t shared = s->net->shared, group = p->group, groups = (B + group - 1) / group;
-    const int64_t rows = B > FC_ATTENTION_CHUNK ? B : FC_ATTENTION_CHUNK;
+    const int64_t rows = fc_most_rows(s, p->classes, p->of);
     size_t used = 0;
     p->row_n = fc_carve(base, &used, (rows > n ? rows : n) * (int64_t)sizeof(int64_t));
-    p->row_8 = fc_carve(base, &used, n8 * (int64_t)sizeof(int64_t));
-    p->row_8_states = fc_carve(base, &used, n8 * (int64_t)sizeof(int64_t));
+    p->column = fc_carve(base, &used, n * (int64_t)sizeof(int64_t));
     p->member_in = fc_carve(base, &used, team * 2 * (k + 1) * (int64_t)sizeof(fc_in));
 
     p->value_x = fc_carve_panels(s, base, &used, n, group);
@@ -87,12 +84,9 @@ static size_t lay_out(job *p, char *base, int team)
     void **const rows_of[] = {&p->p, &p->p_lost, &p->rho, &p->rho_lost, &p->nu, &p->e};
     for (int i = 0; i < 6; i++)
         *rows_of[i] = fc_carve(base, &used, (shared ? B * (i < 2 ? n : 1) : 0) * s->size);
-    p->columns_g = fc_carve(base, &used, n8 * T * B * s->size);
-    p->columns_x = fc_carve(base, &used, n8 * T * B * s->size);
-    p->columns_s = fc_carve(base, &used, n8 * (s->before + T) * B * s->size);
-    p->gram = fc_carve(base, &used, (shared ? 1 : k + 1) * n * n * s->size);
+    p->sums = fc_carve(base, &used, p->parts * n * p->width * s->size);
 
-    p->pack_length = fc_round_up((n > DEPTH ? n : DEPTH) * p->width, 64);
+    p->pack_length = fc_round_up(p->depth * p->width, 64);
     p->member_pack = fc_carve(base, &used, team * p->pack_length * s->size);
     p->y_length = fc_round_up(FC_ATTENTION_CHUNK * n, 64);
     p->member_y = fc_carve(base, &used, team * p->y_length * s->size);
@@ -103,13 +97,11 @@ static size_t lay_out(job *p, char *base, int team)
 static void fill_tables(job *p)
 {
     const fc_attention_sizes *s = &p->s;
-    const int64_t rows = s->B > FC_ATTENTION_CHUNK ? s->B : FC_ATTENTION_CHUNK;
+    const int64_t rows = fc_most_rows(s, p->classes, p->of);
     for (int64_t i = 0; i < rows || i < s->n; i++)
         p->row_n[i] = i * s->n;
-    for (int64_t i = 0; i < s->n; i++) {
-        p->row_8[i] = i / 8 * 8 * s->T * s->B + i % 8;
-        p->row_8_states[i] = i / 8 * 8 * (s->before + s->T) * s->B + i % 8;
-    }
+    for (int64_t i = 0; i < s->n; i++)
+        p->column[i] = i;
 }
 
 /* V_i beside the others, separate matrices. */
@@ -189,11 +181,6 @@ static void from_lag(const job *p, int64_t t, int64_t i, int64_t b0, int64_t b1)
     s->kn->state_grad(&grad);
 }
 
-static fc_soon piece(const void *at, int64_t bytes)
-{
-    return (fc_soon){at, (const char *)at + bytes};
-}
-
 /* What earlier states will ask of g[t], and of a few later ones that have waited. Meanwhile what the
  * step before t will read is brought to L2. */
 static void separate_products(const job *p, int64_t t, int64_t b0, int64_t b1)
@@ -202,16 +189,17 @@ static void separate_products(const job *p, int64_t t, int64_t b0, int64_t b1)
     const int64_t row = (b1 - b0) * s->n * s->size;
     fc_soon soon[4] = {{0}};
     if (t > -s->given) {
-        soon[0] = piece(grown(p, t - 1, 1, b0).at, (b1 - b0) * s->cols * s->size);
-        soon[1] = piece(state(p, t - 1, b0), row);
-        soon[2] = piece(grad_at(p, t - 1, b0), row);
+        soon[0] = fc_piece(grown(p, t - 1, 1, b0).at, (b1 - b0) * s->cols * s->size);
+        soon[1] = fc_piece(state(p, t - 1, b0), row);
+        soon[2] = fc_piece(grad_at(p, t - 1, b0), row);
     }
-    for (int c = 0; c < p->classes; c++) {
+    for (int c = p->classes - 1; c >= 0; c--) {   /* lag 1, which has no others to wait for, at last */
         const fc_lag_class *of = &p->of[c];
-        const int64_t steps = of->group < s->T - t ? of->group : s->T - t;
+        const int64_t steps = fc_least(of->group, s->T - t);
         if (t % of->group == 0)
             fc_multiply_columns(s, steps * (b1 - b0), grad_at(p, t, b0), p->row_n, &p->value_lag[c], 0,
-                                p->value_lag[c].cols, (void *)y_place(p, t, of->first, b0).at, s->cols, soon);
+                                p->value_lag[c].cols, (void *)y_place(p, t, of->first, b0).at, s->cols,
+                                c ? NULL : soon);
     }
 }
 
@@ -354,16 +342,19 @@ static void recur(void *context, int member, int64_t chain, int64_t link)
 
 /* --- after the loop: x ---------------------------------------------------------------------- */
 
-/* dx = a_0 y + dw_0 (M_0 + M_0^T) x with y = V_0^T g, dw_0 = a_0 (y . x - r); and the columns
- * of g and x for the sums over all steps. */
-static void inputs_chunk(const job *p, int64_t r, int64_t count, int member)
+/* dx = a_0 y + dw_0 (M_0 + M_0^T) x with y = V_0^T g, dw_0 = a_0 (y . x - r), of a chunk of rows. */
+static void inputs(void *context, int member, int64_t chunk, int64_t link)
 {
+    const job *p = context;
     const fc_attention_sizes *s = &p->s;
-    const int64_t n = s->n, each = s->infinite || s->net->shared ? 1 : s->k + 1;
+    const int64_t n = s->n, r = chunk * FC_ATTENTION_CHUNK, left = s->T * s->B - r;
+    const int64_t count = left < FC_ATTENTION_CHUNK ? left : FC_ATTENTION_CHUNK;
+    const int64_t each = s->infinite || s->net->shared ? 1 : s->k + 1;
     const int64_t a_each = s->infinite ? 1 : s->k + 1;
     const void *x = fc_at(p->x, r * n, s->size);
     const void *g = fc_at(p->grad, (s->before * s->B + r) * n, s->size);
     void *y = fc_at(p->y, r * n, s->size);
+    (void)link;
     if (!s->net->shared) {
         y = fc_at(p->member_y, member * p->y_length, s->size);
         fc_multiply(s, count, g, p->row_n, &p->value_x, y, n);
@@ -375,27 +366,6 @@ static void inputs_chunk(const job *p, int64_t r, int64_t count, int member)
         .dw = {fc_at(p->dw, r * each, s->size), each},
     };
     s->kn->state_grad(&grad);
-    const int64_t rows = s->T * s->B;
-    s->kn->pack_columns(count, n, (fc_in){g, n}, 8 * rows, fc_at(p->columns_g, r * 8, s->size));
-    s->kn->pack_columns(count, n, (fc_in){x, n}, 8 * rows, fc_at(p->columns_x, r * 8, s->size));
-}
-
-static int64_t chunks_of(int64_t rows) { return (rows + FC_ATTENTION_CHUNK - 1) / FC_ATTENTION_CHUNK; }
-
-/* Chunks of the steps, then chunks of the states. */
-static void inputs(void *context, int member, int64_t unit, int64_t link)
-{
-    const job *p = context;
-    const fc_attention_sizes *s = &p->s;
-    const int64_t chunk = FC_ATTENTION_CHUNK, rows = s->T * s->B, states = (s->before + s->T) * s->B;
-    const int64_t of_steps = chunks_of(rows), r = (unit < of_steps ? unit : unit - of_steps) * chunk;
-    const int64_t left = (unit < of_steps ? rows : states) - r, count = left < chunk ? left : chunk;
-    (void)link;
-    if (unit < of_steps)
-        inputs_chunk(p, r, count, member);
-    else
-        s->kn->pack_columns(count, s->n, (fc_in){fc_at(p->tape->states, r * s->n, s->size), s->n},
-                            8 * states, fc_at(p->columns_s, r * 8, s->size));
 }
 
 /* --- after the loop: weights ---------------------------------------------------------------- */
@@ -405,88 +375,104 @@ static outer_sum separate_sum(const job *p, int64_t i, int gram)
 {
     const fc_attention_sizes *s = &p->s;
     const int64_t first = (s->before - i) * s->B;
-    outer_sum o = {
-        .left = p->columns_g, .left_row = p->row_8, .right = i ? fc_at(p->tape->states, first * s->n, s->size) : p->x,
+    const void *source = i ? fc_at(p->tape->states, first * s->n, s->size) : p->x;
+    return (outer_sum){
+        .left = gram ? source : grad_at(p, 0, 0), .right = source,
         .scale = {fc_at(gram ? p->dw : p->tape->a, i, s->size), s->k + 1}, .rows = s->T * s->B,
     };
-    if (gram) {
-        o.left = i ? fc_at(p->columns_s, first * 8, s->size) : p->columns_x;
-        o.left_row = i ? p->row_8_states : p->row_8;
-    }
-    return o;
 }
 
-/* The terms of matrix `index`, dV_0, G_0, dV_1, ..., one after another; returns how many. Shared:
+/* The terms of G_i or dV_i, one after another; returns how many. Shared:
  * dV = sum g mixed^T;  G = sum x (dw_0 x)^T + sum over states s (dw s)^T. */
-static int sum_terms(const job *p, int64_t index, outer_sum *term)
+static int sum_terms(const job *p, int64_t i, int gram, outer_sum *term)
 {
     const fc_attention_sizes *s = &p->s;
-    const int64_t rows = s->T * s->B, gram = index % 2;
+    const int64_t rows = s->T * s->B;
     if (!s->net->shared) {
-        term[0] = separate_sum(p, index / 2, (int)gram);
+        term[0] = separate_sum(p, i, gram);
         return 1;
     }
     term[0] = (outer_sum){
-        .left = gram ? p->columns_x : p->columns_g, .left_row = p->row_8, .right = gram ? p->x : p->tape->mixed,
+        .left = gram ? p->x : grad_at(p, 0, 0), .right = gram ? p->x : p->tape->mixed,
         .rows = rows, .scale = {gram ? p->dw : NULL, 1},
     };
     term[1] = (outer_sum){
-        .left = p->columns_s, .left_row = p->row_8_states, .right = p->tape->states,
+        .left = p->tape->states, .right = p->tape->states,
         .rows = s->before * s->B + rows, .scale = {p->dw_states, 1},
     };
     return gram && (s->infinite || s->k > 0) ? 2 : 1;
 }
 
-/* Add rows r, r + 1, ... of a term to the columns j, j + 1, ... of c (n, n); of G_i only the upper triangle. */
-static void add_outer(const job *p, const outer_sum *o, int64_t r, int64_t j, void *c, int gram, int accumulate, void *pack)
+/* Panel number i of all sums, (n, width). */
+static void *sums_at(const job *p, int64_t i)
+{
+    return fc_at(p->sums, i * p->s.n * p->width, p->s.size);
+}
+
+/* Add rows r, r + 1, ... of a term to the columns j, j + 1, ... of a sum, its panel c; of G_i only the
+ * upper triangle. Meanwhile the panel that comes next is brought to L2. */
+static void add_outer(const job *p, const outer_sum *o, int64_t r, int64_t j, void *c, const void *next,
+                      int gram, int accumulate, void *pack)
 {
     const fc_attention_sizes *s = &p->s;
     const int64_t n = s->n, width = p->width, zero = 0;
-    const int64_t depth = o->rows - r < DEPTH ? o->rows - r : DEPTH, cols = n - j < width ? n - j : width;
+    const int64_t depth = fc_least(p->depth, o->rows - r), cols = fc_least(width, n - j);
     const fc_in right = {fc_at(o->right, r * n + j, s->size), n};
     const fc_in scale = {o->scale.at ? fc_at(o->scale.at, r * o->scale.row, s->size) : NULL, o->scale.row};
     s->kn->pack_panels(depth, cols, right, scale, width, depth * width, pack);
     fc_gemm g = {
         .m = gram ? j : n, .n = cols, .taps = 1, .k = depth,
-        .a = fc_at(o->left, r * 8, s->size), .a_row = o->left_row, .a_tap = &zero, .a_step = 8,
-        .b = pack, .b_tap = &zero, .b_step = width,
-        .c = fc_at(c, j, s->size), .c_row = n, .accumulate = accumulate,
+        .a = fc_at(o->left, r * n, s->size), .a_row = p->column, .a_tap = &zero, .a_step = n,
+        .b = pack, .b_tap = &zero, .b_step = width, .c = c, .c_row = width, .accumulate = accumulate,
+        .soon = {next, NULL},
     };
     s->kn->gemm(&g);
+    g.soon[0] = NULL;
     for (int64_t i = 0; gram && i < cols; i += CORNER) {
         g.m = cols - i < CORNER ? cols - i : CORNER;
         g.n = cols - i;
-        g.a_row = o->left_row + j + i;
+        g.a_row = p->column + j + i;
         g.b = fc_at(pack, i, s->size);
-        g.c = fc_at(c, (j + i) * n + j + i, s->size);
+        g.c = fc_at(c, (j + i) * width + i, s->size);
         s->kn->gemm(&g);
     }
 }
 
-/* The next rows of one panel: unit = matrix * panels + panel. As the panel that has got the least
- * far comes first, rows are read once for all. */
+/* The next rows of one panel of dV_0, dV_1, ..., G_0, G_1, ...: as the panel that has got the least far
+ * comes first, all dV_i read the same rows of g one after another, and then all G_i nearly the same of
+ * h, from L2. */
 static void add_chunk(void *context, int member, int64_t unit, int64_t link)
 {
     const job *p = context;
     const fc_attention_sizes *s = &p->s;
-    const int64_t panels = (s->n + p->width - 1) / p->width, index = unit / panels, n = s->n, r = link * DEPTH;
-    void *c = fc_at(index % 2 ? p->gram : p->dw_v, index / 2 * n * n, s->size);
+    const int64_t n = s->n, r = link * p->depth, gram = unit >= p->parts / 2, of = unit - gram * (p->parts / 2);
+    const int64_t panels = fc_parts(n, p->width), i = of / panels, j = of % panels * p->width;
+    const void *next = sums_at(p, (unit + 1) % p->parts);
+    void *c = sums_at(p, unit);
     outer_sum term[2];
-    const int terms = sum_terms(p, index, term);
-    for (int i = 0; i < terms; i++)
-        if (r < term[i].rows)
-            add_outer(p, &term[i], r, unit % panels * p->width, c, index % 2, r > 0 || i > 0,
+    const int terms = sum_terms(p, i, (int)gram, term);
+    for (int e = 0; e < terms; e++)
+        if (r < term[e].rows)
+            add_outer(p, &term[e], r, j, c, next, (int)gram, r > 0 || e > 0,
                       fc_at(p->member_pack, member * p->pack_length, s->size));
+    if (gram || r >= term[0].rows || r + p->depth < term[0].rows)
+        return;
+    const fc_copy copy = {.from = c, .from_row = p->width, .from_step = 1, .to = fc_at(p->dw_v, i * n * n + j, s->size),
+                          .to_row = n, .to_step = 1, .rows = n, .length = fc_least(p->width, n - j)};
+    s->kn->copy_rows(&copy);
 }
 
-/* A panel of G, of whose diagonal block and what is above it only the upper triangle is there. */
-static void pack_gram(const job *p, void *gram, int64_t j, int64_t cols, void *pack, void *scratch)
+/* Below its diagonal block and in its lower triangle panel j of G is the transpose of the others, of
+ * which rows j, j + 1, ... are there. */
+static void complete_gram(const job *p, void *gram, int64_t j, int64_t cols, void *scratch)
 {
     const fc_attention_sizes *s = &p->s;
-    const int64_t n = s->n, width = p->width, below = j + cols;
-    s->kn->mirror(cols, (fc_out){fc_at(gram, j * n + j, s->size), n}, scratch);
-    s->kn->pack_panels(below, cols, (fc_in){fc_at(gram, j, s->size), n}, (fc_in){0}, width, n * width, pack);
-    s->kn->pack_transposed(fc_at(gram, j * n + below, s->size), n, cols, n - below, width, fc_at(pack, below * width, s->size));
+    const int64_t n = s->n, width = p->width;
+    void *to = fc_at(gram, j * n, s->size);
+    s->kn->mirror(cols, (fc_out){fc_at(to, j * width, s->size), width}, scratch);
+    for (int64_t below = j + width; below < n; below += width)
+        s->kn->pack_transposed(fc_at(gram, below * n + j * width, s->size), width, cols, fc_least(width, n - below),
+                               width, fc_at(to, below * width, s->size));
 }
 
 /* dQ_i = K_i G_i and dK_i = Q_i G_i, panel by panel. */
@@ -494,12 +480,11 @@ static void score_weights(void *context, int member, int64_t unit, int64_t link)
 {
     const job *p = context;
     const fc_attention_sizes *s = &p->s;
-    const int64_t n = s->n, width = p->width, panels = (n + width - 1) / width;
-    const int64_t at = unit / panels * n * n, j = unit % panels * width, cols = n - j < width ? n - j : width;
-    void *pack = fc_at(p->member_pack, member * p->pack_length, s->size);
-    const fc_panels gram = {.at = pack, .k = n, .cols = cols, .width = width};
+    const int64_t n = s->n, width = p->width, panels = fc_parts(n, width);
+    const int64_t first = unit / panels * panels, at = unit / panels * n * n, j = unit % panels * width;
+    const fc_panels gram = {.at = sums_at(p, p->parts / 2 + unit), .k = n, .cols = fc_least(width, n - j), .width = width};
     (void)link;
-    pack_gram(p, fc_at(p->gram, at, s->size), j, cols, pack, fc_at(p->member_y, member * p->y_length, s->size));
+    complete_gram(p, sums_at(p, p->parts / 2 + first), j, gram.cols, fc_at(p->member_y, member * p->y_length, s->size));
     fc_multiply(s, n, fc_at(p->w_k, at, s->size), p->row_n, &gram, fc_at(p->dw_q, at + j, s->size), n);
     fc_multiply(s, n, fc_at(p->w_q, at, s->size), p->row_n, &gram, fc_at(p->dw_k, at + j, s->size), n);
 }
@@ -529,13 +514,14 @@ int fc_attention_rnn_backward(const fc_attention_rnn *net, void *grad, const voi
         p.classes = fc_classify_lags(s, p.group, p.of);
     p.slots = fc_slots(s, p.classes, p.of);
     p.width = fc_panel_width(s->kn, s->n, s->n);
+    p.depth = fc_most(128, fc_least(512, DEPTH_BYTES / (s->n * s->size)));
     p.parts = 2 * (net->shared ? 1 : s->k + 1) * ((s->n + p.width - 1) / p.width);
     const fc_stage stages[] = {
         {net->shared ? 0 : s->k, 1, widen_values},
         {1 + p.classes, 1, pack_values},
         {(s->B + p.group - 1) / p.group, (s->before + s->T + p.block - 1) / p.block, recur},
-        {chunks_of(rows) + chunks_of(states), 1, inputs},
-        {p.parts, ((net->shared ? states : rows) + DEPTH - 1) / DEPTH, add_chunk},
+        {fc_parts(rows, FC_ATTENTION_CHUNK), 1, inputs},
+        {p.parts, fc_parts(net->shared ? states : rows, p.depth), add_chunk},
         {p.parts / 2, 1, score_weights},
     };
     p.work.stages = stages;

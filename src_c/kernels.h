@@ -406,8 +406,6 @@ typedef struct {
     /* The same of the upper triangle of an (n, n) matrix, its diagonal halved; only rows that
      * are not all zero in a panel are written. */
     void (*pack_triangle)(int64_t n, fc_in source, int64_t width, int64_t panel, void *to);
-    /* The same as pack_panels with width 8 */
-    void (*pack_columns)(int64_t rows, int64_t cols, fc_in source, int64_t panel, void *to);
     /* m (n, n) becomes m + m^T; its upper triangle is copied to the lower one. scratch: (n, n) */
     void (*add_transpose)(int64_t n, fc_out m, void *scratch);
     void (*mirror)(int64_t n, fc_out m, void *scratch);

@@ -28,4 +28,23 @@ static inline void *fc_carve(char *base, size_t *used, int64_t bytes)
     return piece;
 }
 
+/* Pieces of memory that what follows a product will read, up to one without address: it brings them to
+ * L2 meanwhile, each gemm as much twice as it reads of B. */
+typedef struct { const char *at, *end; } fc_soon;
+
+static inline fc_soon fc_piece(const void *at, int64_t bytes)
+{
+    return (fc_soon){at, (const char *)at + bytes};
+}
+
+static inline const void *fc_next_soon(fc_soon *soon, int64_t bytes)
+{
+    while (soon && soon->at && soon->at >= soon->end)
+        soon++;
+    if (!soon || !soon->at)
+        return NULL;
+    soon->at += bytes;
+    return soon->at - bytes;
+}
+
 #endif

@@ -11,6 +11,8 @@ from every_isa import every_isa_with_fma
 import fastconv as fc
 from fastconv import reference
 
+# More matrices than a core's share of L3: many sequences too meet them several states at a time.
+MANY_MATRICES = Case(11, 20, 300, 9, shared=False, h0=9, lengths=True)
 CASES = [
     # Sizes from 1 to past the register tile, windows from 0 to past the sequence.
     Case(1, 1, 1, 0, shared=False),
@@ -23,6 +25,7 @@ CASES = [
     Case(21, 1, 20, 9, shared=False),
     Case(12, 2, 10, 5, shared=False, h0=5, lengths=True),
     Case(9, 3, 17, 4, shared=False, h0=4),
+    MANY_MATRICES,
     Case(1, 1, 3, 0),
     Case(7, 9, 50, 3),
     Case(6, 17, 33, 2, h0=2, lengths=True),
@@ -80,6 +83,7 @@ def test_same_bits_for_any_batch(case, isa, dtype):
     "case",
     [  # large enough for two threads: 4e8 operations, see fc_attention_threads
         Case(61, 33, 150, 2, shared=False, lengths=True),
+        MANY_MATRICES,
         Case(80, 33, 160, 3, h0=3),
         Case(270, 10, 160, 2, lengths=True),
         Case(80, 33, 160, None, h0=2, lengths=True),
