@@ -79,8 +79,8 @@ static void fill_taps(const job *job, int64_t member, int64_t columns, int64_t w
 }
 
 /* carry += W_h^T ds[t], or elsewhere; every other step goes backwards through the panels, so that
- * what the caches still hold of them is used before it is evicted. */
-static void add_states(const share *own, const fc_part *part, int64_t t, void *to, int64_t to_row)
+ * what the caches still hold of them is used before it is evicted. What is needed `soon` or NULL. */
+static void add_states(const share *own, const fc_part *part, int64_t t, void *to, int64_t to_row, fc_soon *soon)
 {
     const job *job = own->job;
     const int64_t size = job->size, width = own->width;
@@ -96,6 +96,8 @@ static void add_states(const share *own, const fc_part *part, int64_t t, void *t
         g.b_tap = fc_taps_in(job, own->member, &panel, width);
         g.b_step = panel.stride;
         g.c = fc_at(to, part->b0 * to_row + j, size);
+        for (int s = 0; s < 2; s++)
+            g.soon[s] = fc_next_soon(soon, job->taps * job->tap * panel.stride * size);
         job->kernels->gemm(&g);
     }
 }
@@ -129,6 +131,19 @@ static void skip_ended(const job *job, const fc_part *part, int64_t t)
     }
 }
 
+/* The product before a gate. Where the gate's rows lie one behind the other, and few enough for L2, they are
+ * brought there meanwhile: beside a process that copies memory the way back takes 1.63 ms in place of 1.82
+ * (T 100, B 32, n 64, m 64), 27.8 in place of 29.6 (256, 256). */
+static void add_before(const share *own, const fc_part *part, int64_t t, const fc_gate_back *gate)
+{
+    const job *job = own->job;
+    const int64_t bytes = gate->rows * gate->count * job->size;
+    fc_soon soon[] = {fc_piece(gate->c_tape, bytes), fc_piece(gate->u_tape, bytes), fc_piece(gate->grad_h, bytes),
+                      fc_piece(gate->h_prev, bytes), {0}};
+    const int near = gate->h_row == gate->count && gate->prev_row == gate->count && 4 * bytes <= 512 << 10;
+    add_states(own, part, t, job->carry, job->row, near ? soon : NULL);
+}
+
 static void step(const share *own, const fc_part *part, int64_t t)
 {
     const job *job = own->job;
@@ -136,8 +151,6 @@ static void step(const share *own, const fc_part *part, int64_t t)
     const int64_t size = job->size, m = net->states, b = part->b0, j = part->j0;
     const int64_t h_row = fc_row_of(net, 0, 1) * m, at = fc_row_of(net, t, b) * m + j;
     const int64_t ds = fc_row_of_ds(job, t, b), start = b * job->start_row;
-    if (t + 1 < job->longest)
-        add_states(own, part, t + 1, job->carry, job->row);
     const fc_gate_back gate = {
         .rows = part->b1 - b, .first = j, .count = part->j1 - j,
         .carry = fc_at(job->carry, b * job->row + j, size), .carry_row = job->row,
@@ -149,6 +162,8 @@ static void step(const share *own, const fc_part *part, int64_t t)
         .ds = fc_at(job->ds, ds, size), .du = fc_at(job->du, ds, size),
         .width = job->width, .panel = job->panel,
     };
+    if (t + 1 < job->longest)
+        add_before(own, part, t + 1, &gate);
     job->kernels->gate_back(&gate);
     skip_ended(job, part, t);
 }
@@ -163,7 +178,7 @@ static void finish_h0(const share *own, const fc_part *part)
                           .to_row = m, .to_step = 1, .rows = part->b1 - part->b0,
                           .length = part->j1 - part->j0};
     job->kernels->copy_rows(&copy);
-    add_states(own, part, 0, job->grads.h0, m);
+    add_states(own, part, 0, job->grads.h0, m, NULL);
 }
 
 /* --- a member ---------------------------------------------------------------------------------- */
