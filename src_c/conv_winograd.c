@@ -17,6 +17,7 @@
 
 #include "arena.h"
 #include "conv_thin.h"
+#include "conv_winograd_mend.h"
 #include "conv_winograd_plan.h"
 #include "parallel.h"
 
@@ -76,17 +77,11 @@ static int64_t run_of_depths(const plan *p, int64_t depth)
     return fc_parts(run, fc_parts(run, p->deep));
 }
 
-/* The output (plane, depth, row i of the strip, first column) of a filter's plane. */
+/* See fc_winograd_place. */
 static char *place(const call *c, const fc_strip *at, int64_t group, int64_t filter, int64_t depth,
                    int64_t i)
 {
-    const plan *p = c->p;
-    const fc_line *x = &p->strips.x, *y = &p->strips.y;
-    const int64_t plane = (at->image * p->groups + group) * p->filters + filter;
-    const int64_t z = p->z.place + depth * p->z.place_step;
-    const int64_t row = y->place + (at->top + i * y->spread) * y->place_step;
-    return c->y + (plane * p->out_plane + (z * p->out[1] + row) * p->out[2]
-                   + x->place + at->left * x->place_step) * p->size;
+    return c->y + fc_winograd_place(c->p, at, group, filter, depth, i) * c->p->size;
 }
 
 static const char *bias_of(const call *c, int64_t group, int64_t filter)
@@ -307,79 +302,6 @@ static int finish(const call *c, const scratch *s, const fc_strip *at, int64_t g
     return finite;
 }
 
-/* --- what is not finite ------------------------------------------------------------------- */
-
-/* The source of row i of a strip's outputs, all taps and channels, one row of lanes each. */
-static void gather_cells(const call *c, const fc_strip *at, int64_t group, int64_t depth,
-                         int64_t i, int64_t lanes, char *cells, int64_t *tap_at)
-{
-    const plan *p = c->p;
-    const fc_line *x = &p->strips.x, *y = &p->strips.y;
-    const int64_t *in = p->data.cells;
-    const int64_t all = p->batch * p->groups * p->channels * p->data.plane;
-    const int64_t start = at->image * p->data.image + group * p->data.group;
-    const int64_t taps = p->z.taps * y->taps * x->taps;
-    for (int64_t t = 0; t < taps; t++, cells += p->channels * lanes * p->size) {
-        const int64_t tz = t / x->taps / y->taps, ty = t / x->taps % y->taps, tx = t % x->taps;
-        const int64_t cz = depth * p->z.step + p->z.offset + tz * p->z.tap_step;
-        const int64_t cy = (at->top + i * y->spread) * y->stride + y->first + ty * y->spread;
-        const int64_t cx = at->left * x->stride + x->first + tx * x->spread;
-        const int64_t skip = fc_least(fc_parts(fc_most(0, -cx), x->stride), at->width);
-        const int64_t met = fc_parts(fc_most(0, in[2] - cx), x->stride);
-        const int inside = cz >= 0 && cz < in[0] && cy >= 0 && cy < in[1];
-        const fc_run run = {skip, (cz * in[1] + cy) * in[2] + cx + skip * x->stride,
-                            fc_most(0, fc_least(at->width, met) - skip)};
-        const int64_t count = inside && run.length > 0;
-        p->kernels->gather(&(fc_gather){
-            .runs = &run, .count = &count, .taps = 1, .step = x->stride, .rows = p->channels,
-            .from = c->x + start * p->size, .from_row = p->data.plane,
-            .behind = start, .ahead = all - start, .to = cells, .width = lanes, .to_row = lanes});
-        tap_at[2 * t] = ((p->z.weight + tz * p->z.weight_step) * p->u.kernel[1]
-                         + y->weight + ty * y->weight_step) * p->u.kernel[2]
-                        + x->weight + tx * x->weight_step;
-        tap_at[2 * t + 1] = t * p->channels * lanes;
-    }
-}
-
-/* Something of M was not finite: do the strip's sums for a block of filters as they are written,
- * and take them wherever the transforms did not arrive at a finite one. */
-static int mend(const call *c, const fc_strip *at, int64_t group, int64_t block, int64_t depth)
-{
-    const plan *p = c->p;
-    const int64_t filters = fc_least(p->u.block, p->filters - block * p->u.block);
-    const int64_t taps = p->z.taps * p->strips.y.taps * p->strips.x.taps;
-    const int64_t lanes = fc_round_up(at->width, p->lanes);
-    const int64_t cells = fc_round_up(taps * p->channels * lanes * p->size, FC_LINE);
-    const int64_t sums = fc_round_up(filters * lanes * p->size, FC_LINE);
-    char *base = fc_arena_take((size_t)(cells + sums) + sizeof(int64_t) * (4 * taps + filters));
-    if (!base)
-        return FC_NO_MEMORY;
-    int64_t *pairs = (int64_t *)(base + cells + sums), *a_tap = pairs + 2 * taps;
-    int64_t *b_tap = a_tap + taps, *row = b_tap + taps;
-    for (int64_t f = 0; f < filters; f++)
-        row[f] = f * p->u.from_filter;
-    for (int64_t i = 0; i < at->height; i++) {
-        gather_cells(c, at, group, depth, i, lanes, base, pairs);
-        for (int64_t t = 0; t < taps; t++) {
-            a_tap[t] = pairs[2 * t];
-            b_tap[t] = pairs[2 * t + 1];
-        }
-        const int64_t first = group * p->u.from_group + block * p->u.block * p->u.from_filter;
-        p->kernels->gemm(&(fc_gemm){
-            .m = filters, .n = at->width, .taps = taps, .k = p->channels,
-            .a = c->w + first * p->size, .a_row = row, .a_tap = a_tap, .a_step = p->u.from_channel,
-            .b = base, .b_tap = b_tap, .b_step = lanes,
-            .c = base + cells, .c_row = lanes,
-            .bias = bias_of(c, group, block * p->u.block)});
-        for (int64_t f = 0; f < filters; f++)
-            p->kernels->mend(place(c, at, group, block * p->u.block + f, depth, i),
-                             p->strips.x.place_step, base + cells + f * lanes * p->size,
-                             at->width);
-    }
-    fc_arena_give(base);
-    return FC_OK;
-}
-
 /* --- a call ------------------------------------------------------------------------------- */
 
 /* Outputs of a band, from their M. */
@@ -400,7 +322,8 @@ static void finish_band(call *c, const scratch *s, const part *of)
         }
         next[0] += at.whole;
         next[1] += at.tiles - at.whole;
-        if (!finite && mend(c, &at, of->group, of->block, depth) != FC_OK)
+        if (!finite && fc_winograd_mend(p, c->x, c->w, bias_of(c, of->group, begin), c->y, &at,
+                                        of->group, of->block, depth) != FC_OK)
             __atomic_store_n(&c->status, FC_NO_MEMORY, __ATOMIC_RELAXED);
     }
 }

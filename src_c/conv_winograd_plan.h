@@ -34,6 +34,18 @@ int fc_winograd_plan_forward(fc_winograd_plan *plan, const fc_conv *conv, int pa
 int fc_winograd_plan_grad_input(fc_winograd_plan *plan, const fc_conv *conv,
                                 const int64_t phase[3], int threads);
 
+/* Where in the outputs row i of a strip begins, for one filter of a group in one depth. */
+static inline int64_t fc_winograd_place(const fc_winograd_plan *p, const fc_strip *at,
+                                        int64_t group, int64_t filter, int64_t depth, int64_t i)
+{
+    const fc_line *x = &p->strips.x, *y = &p->strips.y;
+    const int64_t plane = (at->image * p->groups + group) * p->filters + filter;
+    const int64_t z = p->z.place + depth * p->z.place_step;
+    const int64_t row = y->place + (at->top + i * y->spread) * y->place_step;
+    return plane * p->out_plane + (z * p->out[1] + row) * p->out[2]
+           + x->place + at->left * x->place_step;
+}
+
 /* How many tiles make a chunk and a band, where one tile of V and of one block's M and all of U
  * have so many bytes. Chunks have `fit` tiles, and as many as `most` where one is then enough. */
 typedef struct { int64_t fit, most; } fc_winograd_tiles;
