@@ -23,13 +23,14 @@ int fc_conv_ways_differ(const fc_conv *conv, int pass)
 
 /* --- products (gemm_kernel.inc) ------------------------------------------------------------------ */
 
-/* Register tiles of the instruction sets (isa_*.c), in rows and vectors; what a cycle starts, in
- * multiply-adds of a vector, and what a vector's load takes of it. */
-typedef struct { int64_t rows, cols, cols_4, cols_2; double starts, load; int half; } tiles;
+/* Register tiles of the instruction sets (isa_*.c), in rows and vectors; the most rows of those that
+ * wait for their loads; what a cycle starts, in multiply-adds of a vector, and what a vector's load
+ * takes of it. */
+typedef struct { int64_t rows, cols, cols_4, cols_2, few; double starts, load; int half; } tiles;
 
 static const tiles *tiles_of(double lanes, double size)
 {
-    static const tiles all[3] = {{4, 3, 3, 6, 1, 0.5, 0}, {4, 3, 3, 6, 2, 0.5, 0}, {8, 3, 6, 8, 1, 1, 1}};
+    static const tiles all[3] = {{4, 3, 3, 6, 3, 1, 0.5, 0}, {4, 3, 3, 6, 3, 2, 0.5, 0}, {8, 3, 6, 8, 2, 1, 1, 1}};
     return &all[(int64_t)(lanes * size) / 32];
 }
 
@@ -39,7 +40,7 @@ static void add_tile(const tiles *of, double rows, double cols, double edge, dou
 {
     enum { LATENCY = 4 };   /* of a multiply-add */
     p->cycles += times * fmax(fmax(rows * cols / of->starts, cols * of->load + rows / 2), LATENCY);
-    p->few += rows < 4 ? times * rows * cols : 0;
+    p->few += rows <= (double)of->few ? times * rows * cols : 0;
     p->loads += times * cols;
     p->scalars += times * rows;
     p->tiles += times;

@@ -21,7 +21,7 @@ static inline void fc_count_add(double term[FC_TERMS], const double counted[FC_T
 }
 
 /* Products on the register tile (gemm_kernel.inc): cycles for one term of all their sums, multiply-adds
- * among these of tiles of one to three rows, vectors of the operand B and elements of A loaded; tiles,
+ * among these of tiles of few rows, vectors of the operand B and elements of A loaded; tiles,
  * vectors of results, elements of these stored one by one since they do not fill their vectors. */
 typedef struct { double cycles, few, loads, scalars, tiles, vectors, edges; } fc_product;
 
