@@ -27,6 +27,9 @@
  * chunks, so these numbers are the same for every instruction set. */
 enum { BOX_CELLS = 4096, LARGEST_BOX = 4 * BOX_CELLS, WIDEST = 128, CHUNK = 112, LONGEST_RUN = 4 };
 
+/* Outputs that one chain of a gradient's sum goes over: 35000 in one chain were off by 49 eps. */
+enum { CHAIN = 1024 };
+
 /* One axis of the output, all phases together: outputs `every` apart see the same taps, `step`
  * cells further on; outputs 0 .. every - 1 see cells low .. high. */
 typedef struct { int64_t length, every, step, low, high, box, boxes, reach; } extent;
@@ -46,7 +49,8 @@ typedef struct {
 typedef struct {
     int64_t image, group, groups;            /* groups of the block, one a lane */
     int64_t begin[3], count[3];
-    char *cells, *tile, *weight, *bias;      /* weight (rows, kernel, lanes), bias (rows, lanes) */
+    char *cells, *tile, *weight, *bias;      /* weight (rows, kernel, lanes), bias (rows, lanes); the
+                                                weight's gradients are two of those, without bias */
     int64_t filled;                          /* lines of cells so far */
 } box;
 
@@ -182,7 +186,8 @@ static int lay_out(plan *p, int team, int gradient)
     const int64_t rows = p->jobs->rows, vector = p->lanes * p->jobs->size;
     p->cells_bytes = p->e[0].reach * p->e[1].reach * p->e[2].reach * vector;
     p->tile_bytes = fc_round_up(p->chunk * p->e[2].box, p->lanes) * vector;   /* from_lanes reads whole squares */
-    const int64_t weight_bytes = (rows * p->kernel + p->lanes + rows) * vector;
+    const int64_t weights = rows * p->kernel * (gradient ? 2 : 1);
+    const int64_t weight_bytes = (weights + p->lanes + rows) * vector;
     p->stride = fc_round_up(p->cells_bytes + p->tile_bytes + weight_bytes, 4096) + 64;
     p->scratch = fc_arena_take(team * p->stride + most_runs(p) * sizeof(fc_tap_run));
     if (!p->scratch)
@@ -427,31 +432,51 @@ static void add_chunk(const plan *p, const box *b, int64_t i, int64_t z, int64_t
     });
 }
 
+/* A box: what its outputs add to the sums. */
+static void add_box(const plan *p, box *b, int64_t item)
+{
+    place_box(p, b, item);
+    for (int64_t z = 0; z < b->count[0]; z++)
+        for (int64_t y = 0; y < b->count[1]; y += p->chunk) {
+            const int64_t many = fc_least(p->chunk, b->count[1] - y);
+            fill_for(p, b, z, y, many);
+            for (int64_t i = 0; i < p->jobs->rows; i++)
+                add_chunk(p, b, i, z, y, many);
+        }
+}
+
+/* A block's sums: of chains, each of which is summed in front of them. */
+static void sum_block(const plan *p, int64_t block, int64_t boxes, int member)
+{
+    const fc_job *job = p->jobs;
+    const int64_t row = p->kernel * p->lanes, count = job->rows * row, both[2] = {0, count};
+    box b = new_box(p, block, member);
+    char *sums = b.weight + count * job->size;
+    memset(b.weight, 0, 2 * count * job->size);
+    for (int64_t item = 0, chain = 0; item < boxes; item++) {
+        add_box(p, &b, item);
+        chain += b.count[0] * b.count[1] * b.count[2];
+        if (chain < CHAIN && item + 1 < boxes)
+            continue;
+        job->kernels->sum_rows(b.weight, both, 2, count, sums);
+        memset(b.weight, 0, count * job->size);
+        chain = 0;
+    }
+    for (int64_t i = 0; i < job->rows; i++)
+        job->kernels->from_lanes(
+            sums + i * row * job->size, p->kernel,
+            (char *)job->weight + (b.group * job->weight_group + i * job->weight_row) * job->size,
+            job->weight_group, b.groups);
+}
+
 static void weight_body(void *context, int member, int team)
 {
     const plan *p = context;
-    const fc_job *job = p->jobs;
-    const int64_t boxes = job->batch * p->e[0].boxes * p->e[1].boxes * p->e[2].boxes;
+    const int64_t boxes = p->jobs->batch * p->e[0].boxes * p->e[1].boxes * p->e[2].boxes;
     int64_t block, end;
     fc_share(p->blocks, member, team, &block, &end);
-    for (; block < end; block++) {
-        box b = new_box(p, block, member);
-        memset(b.weight, 0, job->rows * p->kernel * p->lanes * job->size);
-        for (int64_t item = 0; item < boxes; item++) {
-            place_box(p, &b, item);
-            for (int64_t z = 0; z < b.count[0]; z++)
-                for (int64_t y = 0; y < b.count[1]; y += p->chunk) {
-                    const int64_t many = fc_least(p->chunk, b.count[1] - y);
-                    fill_for(p, &b, z, y, many);
-                    for (int64_t i = 0; i < job->rows; i++)
-                        add_chunk(p, &b, i, z, y, many);
-                }
-        }
-        for (int64_t i = 0; i < job->rows; i++)
-            job->kernels->from_lanes(b.weight + i * p->kernel * p->lanes * job->size, p->kernel,
-                                     (char *)job->weight + (b.group * job->weight_group + i * job->weight_row) * job->size,
-                                     job->weight_group, b.groups);
-    }
+    for (; block < end; block++)
+        sum_block(p, block, boxes, member);
 }
 
 int fc_channelwise_weight_grad(const fc_job *job)
