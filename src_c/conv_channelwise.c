@@ -27,7 +27,8 @@
  * chunks, so these numbers are the same for every instruction set. */
 enum { BOX_CELLS = 4096, LARGEST_BOX = 4 * BOX_CELLS, WIDEST = 128, CHUNK = 112, LONGEST_RUN = 4 };
 
-/* Outputs that one chain of a gradient's sum goes over: 35000 in one chain were off by 49 eps. */
+/* A chain of a gradient's sum goes over at least so many outputs, whole boxes: 35000 in one were off
+ * by 49 eps. */
 enum { CHAIN = 1024 };
 
 /* One axis of the output, all phases together: outputs `every` apart see the same taps, `step`
@@ -49,8 +50,8 @@ typedef struct {
 typedef struct {
     int64_t image, group, groups;            /* groups of the block, one a lane */
     int64_t begin[3], count[3];
-    char *cells, *tile, *weight, *bias;      /* weight (rows, kernel, lanes), bias (rows, lanes); the
-                                                weight's gradients are two of those, without bias */
+    char *cells, *tile, *weight, *bias;      /* weight (rows, kernel, lanes), bias (rows, lanes); for a
+                                                gradient weight (2, rows, kernel, lanes): chain, sums */
     int64_t filled;                          /* lines of cells so far */
 } box;
 
@@ -445,7 +446,7 @@ static void add_box(const plan *p, box *b, int64_t item)
         }
 }
 
-/* A block's sums: of chains, each of which is summed in front of them. */
+/* A block's gradient: one chain after the other is summed up, then added to the sums behind it. */
 static void sum_block(const plan *p, int64_t block, int64_t boxes, int member)
 {
     const fc_job *job = p->jobs;

@@ -434,7 +434,7 @@ static void fill_tables(call *c, const void *x, const char *bias)
     }
 }
 
-/* Strips of a chunk: those of members are as many as can be, and cut into the chunks of each. */
+/* Strips of a chunk. Members have equally many, give or take one, and cut their own into chunks. */
 static void strips_of(const plan *p, int64_t chunk, int64_t *first, int64_t *end)
 {
     const int members = p->alone ? p->team : 1, each = (int)(p->chunks / members);
@@ -445,7 +445,7 @@ static void strips_of(const plan *p, int64_t chunk, int64_t *first, int64_t *end
     *end += begin;
 }
 
-/* This member's share of a chunk; they are counted group by group. */
+/* This member's share of chunk number `at` of all groups'. */
 static void run_chunk(call *c, const scratch *s, int64_t at, int member, int team)
 {
     const plan *p = c->p;
