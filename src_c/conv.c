@@ -25,7 +25,7 @@ static int run_segment(const fc_job *job, int way)
 {
     if (way == FC_PANELS || fc_job_empty(job))
         return fc_conv_panels(job);
-    return way == FC_CHANNELWISE ? fc_conv_channelwise(job, 1) : fc_conv_planes(job, way);
+    return way == FC_CHANNELWISE ? fc_conv_channelwise(job, 1) : fc_conv_planes(job, 1, way);
 }
 
 /* The job's segments, where its way takes them; the job becomes the first. */
@@ -43,7 +43,7 @@ static int run(fc_job *job, int way, const fc_segments *segments)
     if (way == FC_TOEPLITZ)
         return fc_conv_toeplitz(job);
     if (way == FC_DEPTHWISE)
-        return fc_conv_planes(job, way);
+        return fc_conv_planes(job, 1, way);
     int status = FC_OK;
     for (int64_t i = 0; i < fc_volume(segments->count) && status == FC_OK; i++) {
         if (i > 0)
@@ -228,16 +228,23 @@ int fc_conv_grad_input(const fc_conv *given, const void *dy, const void *w, cons
         return fc_conv_channelwise(job, phases);
     }
     const int filled = fc_job_leaves_cells(&conv);
+    int64_t together = 0;
     if (filled)
         fc_thin_spread(&conv, NULL, bias, dx, threads);
     for (int64_t phase = 0; phase < phases; phase++) {
-        job[0] = fc_job_phase(&all, &conv, phase);
-        if (filled && !(job->axis[0].taps && job->axis[1].taps && job->axis[2].taps))
+        fc_job *now = &job[together];
+        *now = fc_job_phase(&all, &conv, phase);
+        if (filled && !(now->axis[0].taps && now->axis[1].taps && now->axis[2].taps))
             continue;
-        cut(job, way, &segments);
-        const int status = run(job, way, &segments);
+        fc_job part = *now;
+        cut(&part, way, &segments);
+        if (way == FC_PLANES && together < FC_MOST_PHASES - 1 && fc_volume(segments.count) == 1 && !fc_job_empty(now)) {
+            together++;
+            continue;
+        }
+        const int status = run(&part, way, &segments);
         if (status != FC_OK)
             return status;
     }
-    return FC_OK;
+    return together ? fc_conv_planes(job, together, way) : FC_OK;
 }

@@ -9,8 +9,6 @@
 
 #include "conv_job.h"
 
-enum { FC_MOST_PHASES = 16 };
-
 int fc_conv_channelwise(const fc_job *jobs, int64_t phases);
 int fc_channelwise_weight_grad(const fc_job *job);
 

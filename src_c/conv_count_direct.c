@@ -86,7 +86,9 @@ static void panels(const fc_job *job, double lanes, double term[FC_TERMS])
     fc_count_add(term, counted);
 }
 
-static void planes(const fc_job *job, const fc_planes_shape *shape, double lanes, double term[FC_TERMS])
+/* `together` phases of a stride read the same weights at the same time. */
+static void planes(const fc_job *job, const fc_planes_shape *shape, double lanes, double together,
+                   double term[FC_TERMS])
 {
     const fc_axis *x = &job->axis[2];
     const double items = (double)(job->batch * job->groups * shape->boxes), taps = taps_of(job);
@@ -125,7 +127,7 @@ static void planes(const fc_job *job, const fc_planes_shape *shape, double lanes
         products,
         products * rows,
         cells.zeros,
-        products / (double)job->groups * weight_lines(job),   /* read, and not from L2 */
+        products / (double)job->groups * weight_lines(job) / together,   /* read, and not from L2 */
         [LAST] = 1,
     };
     fc_count_add(term, counted);
@@ -232,6 +234,7 @@ static void count_segments(const fc_job *job, int64_t phases, double lanes, int 
     fc_segments segments;
     fc_job part = *job;
     fc_job_segments(job, &segments);
+    const double together = fc_volume(segments.count) == 1 ? (double)fc_least(phases, FC_MOST_PHASES) : 1;
     for (int64_t i = 0; i < fc_volume(segments.count); i++) {
         fc_job_take_segment(&part, &segments, i);
         if (fc_job_empty(&part)) {   /* panels write what is left of it */
@@ -249,7 +252,7 @@ static void count_segments(const fc_job *job, int64_t phases, double lanes, int 
             const fc_planes_shape shape = fc_conv_planes_shape(&part, way);
             fits[way] &= shape.fits;
             if (fits[way])
-                planes(&part, &shape, lanes, terms[way]);
+                planes(&part, &shape, lanes, way == FC_PLANES ? together : 1, terms[way]);
         }
     }
 }

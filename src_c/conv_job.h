@@ -106,6 +106,7 @@ fc_job fc_job_forward(const fc_conv *conv, const void *x, const void *w, const v
 fc_job fc_job_grad_input(const fc_conv *conv, const void *dy, const void *w, const void *bias,
                          void *dx, int threads);
 int64_t fc_job_phases(const fc_conv *conv);
+enum { FC_MOST_PHASES = 16 };   /* that one call computes together */
 fc_job fc_job_phase(const fc_job *all, const fc_conv *conv, int64_t phase);
 
 /* Are there phases of the stride that no tap reads? Then all of dx is filled beforehand. */
@@ -148,8 +149,9 @@ fc_panels_shape fc_conv_panels_shape(const fc_job *job);
 /* With one channel and so many taps, is every sum one chain, as it is elsewhere? */
 int fc_panels_one_chain(int64_t taps, int64_t size);
 
-/* way: FC_PLANES, FC_APART or FC_DEPTHWISE. */
-int fc_conv_planes(const fc_job *job, int way);
+/* way: FC_PLANES, FC_APART or FC_DEPTHWISE; by FC_PLANES up to FC_MOST_PHASES jobs, phases of a stride,
+ * each with taps and outputs. */
+int fc_conv_planes(const fc_job *jobs, int64_t count, int way);
 
 /* How it would go about a job: boxes of an image; for one box the planes of outputs, the lines of
  * each, so many of them computed together, and their width in the array and in scratch; for one box
