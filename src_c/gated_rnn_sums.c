@@ -34,20 +34,18 @@ void fc_list_rows(job *job, int64_t chunk)
     table->even_prev = table->even_x && first > 0;
 }
 
-/* dx = W_c^T ds + W_x^T du for inputs [i0, i1) of the part's sequences. Rows that lie one behind
- * the other in dx are one product. */
-void fc_add_inputs(const job *job, const fc_part *part, int64_t chunk, int64_t i0, int64_t i1)
+/* dx = W_c^T ds + W_x^T du. Rows that lie one behind the other in dx are one product. */
+void fc_add_inputs(const job *job, const fc_part *part, int64_t t0, int64_t t1)
 {
     const fc_gated_rnn *net = job->net;
     const int64_t size = job->size, n = net->inputs, width = job->width;
-    const int64_t t0 = fc_chunk_start(job, chunk), steps = job->longest - chunk * job->chunk - t0;
-    const int64_t sequences = part->b1 - part->b0;
+    const int64_t steps = t1 - t0, sequences = part->b1 - part->b0;
     const int whole = !net->batch_first && sequences == net->batch;
     const int64_t rows = whole ? sequences * steps : net->batch_first ? steps : sequences;
     fc_gemm g = {.m = rows, .taps = 2 * job->taps, .k = job->tap, .a_tap = job->a_tap, .a_step = 1,
                  .a_row = net->batch_first ? job->far : job->near, .c_row = n};
-    for (int64_t j = i0; j < i1; j += width) {
-        const fc_panel panel = fc_panel_at(job->kernels, j, i1, width);
+    for (int64_t j = part->j0; j < part->j1; j += width) {
+        const fc_panel panel = fc_panel_at(job->kernels, j, part->j1, width);
         g.n = panel.count;
         g.b = fc_at(job->panels_c, j * job->taps * job->tap, size);
         g.b_tap = fc_taps_in(job, job->members, &panel, width);
