@@ -192,7 +192,7 @@ class Jax:
 
 
 class Numba:
-    """The gated RNN alone; its products are those of SciPy's and NumPy's BLAS."""
+    """The recurrent networks; their products are those of SciPy's and NumPy's BLAS."""
 
     def __init__(self, threads):
         import numba
@@ -201,8 +201,14 @@ class Numba:
         self.limits = threadpoolctl.threadpool_limits(threads)
         self.numba = numba
 
+    def attention_rnn(self, row, which, *operands):
+        return self.network(attention_peers.numba_network(self.numba, row.window), which, operands)
+
     def gated_rnn(self, row, which, *operands):
-        forward, bptt = gated_peers.numba_network(self.numba)
+        return self.network(gated_peers.numba_network(self.numba), which, operands)
+
+    def network(self, network, which, operands):
+        forward, bptt = network
         if which == "forward":
             return lambda: forward(*operands[:4])
         return lambda: bptt(*operands)
