@@ -63,6 +63,15 @@ def test_orthogonal_map_keeps_every_norm():
         assert flow.verdict == verdict
 
 
+def test_what_does_not_reach_the_end_vanishes():
+    """V_1 = 0: no state has any influence on the next, and the gradient is 0 after one step."""
+    zero = np.zeros((2, 3, 3))
+    _, tape = fc.attention_rnn(np.ones((4, 3)), zero, zero, zero, window=1, return_tape=True)
+    flow = fc.gradient_flow(tape)
+    assert flow.log_norm.tolist() == [-np.inf, -np.inf, -np.inf, 0.0]
+    assert flow.verdict == "vanishing"
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_gated_against_differences_and_the_product(seed):
     steps, m = 6, 4
