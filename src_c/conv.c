@@ -1,10 +1,14 @@
 /* Forward pass and input gradient: what is computed, and which way takes it. */
+#include "arena.h"
 #include "conv_channelwise.h"
 #include "conv_cost.h"
 #include "conv_job.h"
+#include "conv_patches.h"
 #include "conv_thin.h"
 #include "conv_winograd.h"
 #include "kernels.h"
+
+#include <string.h>
 
 /* Strides of the three axes of an array whose last axes are `lengths`. */
 static void strides(const int64_t lengths[3], int64_t out[3])
@@ -94,9 +98,13 @@ static int worth_packing(const fc_conv *conv)
         && conv->in_channels > conv->groups && conv->out_channels >= 8 * conv->groups;
 }
 
-void fc_conv_plan(fc_plan *plan, const fc_conv *conv, int packed)
+void fc_conv_plan(fc_plan *plan, const fc_conv *given, int packed)
 {
-    plan->conv = *conv;
+    const fc_conv *conv = &plan->conv;
+    plan->in_patches = fc_patches_fit(given, FC_FORWARD);
+    plan->conv = plan->image = *given;
+    if (plan->in_patches)
+        plan->conv = fc_patches_conv(given);
     plan->multiply_adds = fc_conv_multiply_adds(conv);
     plan->way = fc_conv_choose(conv, FC_FORWARD, 0);
     if (plan->way == FC_TRANSFORMS)
@@ -109,9 +117,8 @@ void fc_conv_plan(fc_plan *plan, const fc_conv *conv, int packed)
     cut(&plan->job, plan->way, &plan->segments);
 }
 
-/* y[n, f, o] = bias[f] + sum of x[n, c, o * stride + r * dilation - before] w[f, c, r] */
-int fc_conv_run(const fc_plan *plan, const void *x, const void *w, const void *packed,
-                const void *bias, void *y, int threads)
+static int run_plan(const fc_plan *plan, const void *x, const void *w, const void *packed,
+                    const void *bias, void *y, int threads)
 {
     if (plan->way == FC_TRANSFORMS)
         return packed ? fc_winograd_forward_packed(&plan->conv, x, w, packed, bias, y, threads)
@@ -123,6 +130,18 @@ int fc_conv_run(const fc_plan *plan, const void *x, const void *w, const void *p
     job.out = y;
     job.threads = threads;
     return run(&job, plan->way, &plan->segments);
+}
+
+/* y[n, f, o] = bias[f] + sum of x[n, c, o * stride + r * dilation - before] w[f, c, r] */
+int fc_conv_run(const fc_plan *plan, const void *x, const void *w, const void *packed,
+                const void *bias, void *y, int threads)
+{
+    if (!plan->in_patches)
+        return run_plan(plan, x, w, packed, bias, y, threads);
+    void *patches = fc_patches_take(&plan->image, x, threads);
+    const int status = patches ? run_plan(plan, patches, w, packed, bias, y, threads) : FC_NO_MEMORY;
+    fc_arena_give(patches);
+    return status;
 }
 
 int fc_conv_forward(const fc_conv *conv, const void *x, const void *w, const void *bias, void *y,
@@ -208,12 +227,33 @@ int fc_job_leaves_cells(const fc_conv *conv)
     return 0;
 }
 
+/* Of patches; each of their cells has its channel's bias. */
+static int grad_patches(const fc_conv *conv, const void *dy, const void *w, const void *bias, void *dx,
+                        int threads)
+{
+    const fc_conv of_patches = fc_patches_conv(conv);
+    const int64_t size = conv->dtype == FC_F64 ? 8 : 4, kernel = fc_volume(conv->kernel);
+    const int64_t cells = conv->batch * of_patches.in_channels * fc_volume(conv->out);
+    char *patches = fc_arena_take((cells + of_patches.in_channels) * size), *biases = patches + cells * size;
+    if (!patches)
+        return FC_NO_MEMORY;
+    for (int64_t i = 0; bias && i < of_patches.in_channels; i++)
+        memcpy(biases + i * size, (const char *)bias + i / kernel * size, size);
+    const int status = fc_conv_grad_input(&of_patches, dy, w, bias ? biases : NULL, patches, threads);
+    if (status == FC_OK)
+        fc_patches_put(conv, patches, dx, threads);
+    fc_arena_give(patches);
+    return status;
+}
+
 /* dx[n, c, i] = bias[c] + sum of dy[n, f, o] w[f, c, r] where o * stride + r * dilation - before = i:
  * for each phase of i against the stride a sum of its own, in which nothing but true products
  * stands, so that taps outside may always be left out. */
 int fc_conv_grad_input(const fc_conv *given, const void *dy, const void *w, const void *bias,
                        void *dx, int threads)
 {
+    if (fc_patches_fit(given, FC_GRAD_INPUT))
+        return grad_patches(given, dy, w, bias, dx, threads);
     const int way = fc_conv_choose(given, FC_GRAD_INPUT, 0);
     if (way == FC_TRANSFORMS)
         return fc_winograd_grad_input(given, dy, w, bias, dx, threads);

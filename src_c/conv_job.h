@@ -126,6 +126,8 @@ void fc_job_take_segment(fc_job *job, const fc_segments *segments, int64_t i);
  * for one call, or once for many: nothing changes it. */
 typedef struct {
     fc_conv conv;
+    int in_patches;                     /* is x turned to patches first? Then `image` is its convolution. */
+    fc_conv image;
     int way, reads_packed;              /* does a direct way read packed weights? */
     double multiply_adds;               /* of one image */
     fc_job job;                         /* without pointers and threads; the first of */

@@ -18,6 +18,7 @@
 #include "arena.h"
 #include "conv_channelwise.h"
 #include "conv_cost.h"
+#include "conv_patches.h"
 #include "conv_winograd.h"
 #include "kernels.h"
 #include "parallel.h"
@@ -536,8 +537,19 @@ fc_weight_channels_shape fc_weight_channels_count(const fc_conv *conv)
     };
 }
 
+static int grad_by_patches(const fc_conv *conv, const void *dy, const void *x, void *dw, int threads)
+{
+    const fc_conv of_patches = fc_patches_conv(conv);
+    void *patches = fc_patches_take(conv, x, threads);
+    const int status = patches ? fc_conv_grad_weight(&of_patches, dy, patches, dw, threads) : FC_NO_MEMORY;
+    fc_arena_give(patches);
+    return status;
+}
+
 int fc_conv_grad_weight(const fc_conv *conv, const void *dy, const void *x, void *dw, int threads)
 {
+    if (conv->batch && fc_patches_fit(conv, FC_GRAD_WEIGHT))
+        return grad_by_patches(conv, dy, x, dw, threads);
     const int way = fc_conv_choose(conv, FC_GRAD_WEIGHT, 0);
     if (way == FC_TRANSFORMS_GRAD_WEIGHT)
         return fc_winograd_grad_weight(conv, dy, x, dw, threads);

@@ -164,6 +164,10 @@ NAMED = [
     Geometry((1, 34, 9, 9), (34, 17, 3, 3), (2, 1), (1, 0), (1, 2), 2),
     Geometry((2, 8, 33, 35), (8, 8, 3, 3), 3, 1, 2),  # stride and dilation together
     Geometry((2, 8, 33, 35), (8, 8, 2, 2), 4, 1),  # pixels that nobody reads
+    Geometry((2, 5, 8, 53), (9, 5, 4, 4), 4),  # as long as its stride; cells are left over
+    Geometry((2, 5, 8, 52), (9, 5, 4, 4), 4),  # the same in patches
+    Geometry((1, 6, 3, 4, 195), (16, 3, 3, 1, 13), (3, 1, 13), 0, (1, 2, 1), 2),
+    Geometry((2, 9, 6, 21), (8, 9, 2, 3), (2, 3)),  # its input gradient alone
     Geometry((1, 5, 19, 21), (7, 5, 4, 6), (4, 3), ((3, 1), (0, 5)), (2, 3)),
     Geometry((1, 5, 19, 21), (7, 5, 1, 7), 1, "same"),
     Geometry((1, 5, 19, 22), (7, 5, 4, 2), (2, 3), "same", (1, 2)),
