@@ -74,9 +74,11 @@ typedef struct {
  *     y[m * y_row + l] = bias + sum over a < kernel, b < taps of
  *                        w[a * w_row + b * w_step] * x[(m + a) * x_row + tap[b] + l],
  *
- * m < rows, l < width. Each row of x is readable up to two vectors past the last lane. */
+ * m < rows, l < width. Each row of x is readable up to two vectors past the last lane. `far`: does y
+ * come from memory, so that it is asked for beforehand? */
 typedef struct {
     int64_t rows, width, kernel, taps;
+    int far;
     const void *x;
     int64_t x_row;
     const int64_t *tap;      /* (taps) */
