@@ -537,7 +537,8 @@ fc_channelwise_shape fc_conv_channelwise_shape(const fc_job *jobs, int64_t phase
     }
     shape.lines = boxes * (double)(p.e[0].reach * p.e[1].reach);
     shape.zeros = boxes * cells_of_box(&p) - shape.cells;
-    shape.calls = boxes * (double)(p.e[0].box * fc_parts(p.e[1].box, p.chunk) * jobs->rows * phases);
+    const int64_t of_plane = phases / axis[0].place_step;   /* phases that have outputs in one plane */
+    shape.calls = boxes * (double)(p.e[0].box * fc_parts(p.e[1].box, p.chunk) * jobs->rows * of_plane);
     for (int64_t i = 0; i < phases; i++)
         count_phase(&p, &jobs[i], grad_weight, &shape);
     return shape;

@@ -75,13 +75,22 @@ void fc_count_product(double rows, double n, double lanes, double size, double t
 
 /* --- all ways of a pass ---------------------------------------------------------------------------- */
 
-static double far_lines(const fc_conv *conv)
+/* Cache lines of what is read and written; `turns`: an input gradient's phases are summed one after the
+ * other, each reads all of dy, and those along the last axis write the same lines of dx. Planes and
+ * channelwise sums take all phases of a box in turn. */
+static double lines_moved(const fc_conv *conv, int turns)
 {
-    const double cells = (double)conv->in_channels * fc_count_volume(conv->in);
-    const double outputs = (double)conv->out_channels * fc_count_volume(conv->out);
-    const double bytes = (double)conv->batch * (cells + outputs) * (conv->dtype == FC_F32 ? 4 : 8);
-    return bytes > (1 << 20) ? bytes / 64 : 0;
+    const double size = conv->dtype == FC_F32 ? 4 : 8, batch = (double)conv->batch;
+    const double x = batch * (double)conv->in_channels * fc_count_volume(conv->in) * size / 64;
+    const double y = batch * (double)conv->out_channels * fc_count_volume(conv->out) * size / 64;
+    double phases[3] = {1, 1, 1};
+    for (int a = 0; a < 3 && turns; a++)
+        phases[a] = (double)fc_least(conv->stride[a], conv->in[a]);
+    return phases[2] * (x + phases[0] * phases[1] * y);
 }
+
+/* More than L2 keeps, and more than there is of L3 where others work too: 64 bytes a line. */
+enum { L2_LINES = (1 << 20) / 64, L3_LINES = (8 << 20) / 64 };
 
 void fc_conv_count(const fc_conv *conv, int pass, int prepared, int64_t bytes,
                    double terms[FC_WAYS][FC_TERMS])
@@ -96,7 +105,10 @@ void fc_conv_count(const fc_conv *conv, int pass, int prepared, int64_t bytes,
         else
             fc_count_direct(conv, pass, lanes, terms);
     }
-    for (int way = 0; way < FC_WAYS; way++)
-        if (terms[way][LAST] > 0)
-            terms[way][FAR] = far_lines(conv);
+    const double once = lines_moved(conv, 0), turns = pass == FC_GRAD_INPUT ? lines_moved(conv, 1) : once;
+    for (int way = 0; way < FC_WAYS; way++) {
+        const double lines = way == FC_CHANNELWISE || way == FC_PLANES ? once : turns;
+        if (terms[way][LAST] > 0 && once > L2_LINES)
+            terms[way][once > L3_LINES ? MEMORY : FAR] = lines;
+    }
 }

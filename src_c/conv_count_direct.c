@@ -13,20 +13,19 @@ static double taps_of(const fc_job *job)
 
 /* --- forward pass and input gradient -------------------------------------------------------------- */
 
-enum { L1_BYTES = 24 << 10 };   /* of one operand, beside the others */
+enum { L1_BYTES = 24 << 10, L2_BYTES = 1 << 19 };   /* of one operand, beside the others */
 
 static double ragged(double rows) { return ceil(rows / 8) * 8 - rows; }
 
-/* Cells or outputs that are copied one by one, since they stand more than `most` apart; a vector
- * at a time otherwise. */
-static double singly(double count, int64_t step, int64_t most) { return step > most ? count : 0; }
+/* Are lines of so many elements, `step` apart here or there, copied in vectors (copy.inc)? */
+static int by_vectors(double length, int64_t step, double lanes) { return step <= 2 && length >= lanes; }
 
-/* Cache lines of all weights, as taps that are left out share theirs; none where L2 keeps them. */
-static double weight_lines(const fc_job *job)
+/* Cache lines of a group's weights, as taps that are left out share theirs; none where a cache of so
+ * many bytes keeps them all. */
+static double weight_lines(const fc_job *job, double bytes)
 {
-    const double pairs = (double)(job->groups * job->rows * job->channels), size = (double)job->size;
-    const double kernel = (double)fc_job_kernel(job), of_group = pairs / (double)job->groups * kernel * size;
-    return of_group > 1 << 19 ? pairs * fmin(taps_of(job), ceil(kernel * size / 64)) : 0;
+    const double all = (double)(job->rows * job->channels * fc_job_kernel(job) * job->size);
+    return all > bytes ? fmin((double)(job->rows * job->channels) * taps_of(job), ceil(all / 64)) : 0;
 }
 
 /* Cells that planes copy: vectors of long rows, else one by one; rows; zeros around them, in vectors. */
@@ -37,11 +36,30 @@ static copied copied_by(const fc_job *job, const fc_planes_shape *shape, double 
     const double items = (double)(job->batch * job->groups * job->channels), rows = items * (double)shape->rows;
     const double inside = items * (double)shape->inside, all = items * (double)(shape->boxes * shape->cells);
     const double length = rows > 0 ? inside / rows : 0;
-    const int by_vectors = job->axis[2].step <= 2 && length >= lanes;
+    const int vectors = by_vectors(length, job->axis[2].step, lanes);
     return (copied){
-        .vectors = by_vectors ? rows * ceil(length / lanes) : 0, .singly = by_vectors ? 0 : inside,
+        .vectors = vectors ? rows * ceil(length / lanes) : 0, .singly = vectors ? 0 : inside,
         .rows = rows, .zeros = inside < all ? all / lanes : 0,
     };
+}
+
+/* Panels of a group whose outputs go through a tile: all of them, or, where an image's outputs lie in
+ * order, those that meet two images; runs of outputs in each, and the outputs of a run. */
+typedef struct { double panels, runs, length; } scattered;
+
+static scattered scattered_by(const fc_job *job, double count, double width)
+{
+    const double along = (double)job->axis[2].outputs;
+    const double image = along * (double)(job->axis[1].outputs * job->axis[0].outputs);
+    double meet = 0, before = -1;
+    if (!fc_job_dense(job))
+        return (scattered){count, fmin(width / along + 1, width), fmin(along, width)};
+    for (double end = image; end < (double)job->batch * image; end += image)
+        if (fmod(end, width) > 0 && floor(end / width) > before) {
+            before = floor(end / width);
+            meet++;
+        }
+    return (scattered){meet, fmin(width / image + 1, width), fmin(image, width)};
 }
 
 static void panels(const fc_job *job, double lanes, double term[FC_TERMS])
@@ -59,7 +77,9 @@ static void panels(const fc_job *job, double lanes, double term[FC_TERMS])
     const double entries = taps * nears;
     /* Nothing is gathered of a panel that lies in the source, as those do that no line ends in. */
     const double gathered = shape.in_place ? fmin(1, width / along) : 1, cells = gathered * taps * channels;
-    const double weights = panels * rows * channels * taps;
+    const scattered apart = scattered_by(job, count, lanes_used);
+    const double placed = groups * apart.panels * rows;   /* rows of these panels' outputs */
+    const int in_vectors = by_vectors(apart.length, axis[2].place_step, lanes);
     fc_product all = {0};
     fc_count_product(rows, width, lanes, size, groups * (count - 1), &all);
     fc_count_product(rows, pixels - (count - 1) * width, lanes, size, groups, &all);
@@ -72,35 +92,43 @@ static void panels(const fc_job *job, double lanes, double term[FC_TERMS])
         all.edges * products,
         panels * products,
         axis[2].step > 2 ? 0 : vectors * cells,           /* vectors gathered */
-        singly(groups * pixels * cells, axis[2].step, 2),
+        axis[2].step > 2 ? groups * pixels * cells : 0,   /* cells, one by one */
         panels * cells * runs,                            /* runs of cells gathered */
         panels * gathered * entries * runs,
         panels * gathered * entries,
-        fc_job_dense(job) ? 0 : panels * rows * runs,     /* runs of outputs */
-        singly(groups * pixels * rows, axis[2].place_step, 2),
-        weights,                                          /* read */
-        count * weight_lines(job),                        /* and not from L2 */
+        placed * apart.runs,                              /* runs of outputs */
+        in_vectors ? 0 : placed * lanes_used,
+        panels * rows * channels * taps,                  /* weights read */
+        panels * weight_lines(job, L2_BYTES),             /* and not from L2 */
         panels,
+        vectors * gathered * entries,                     /* columns of a tap planned */
+        panels * weight_lines(job, L1_BYTES),             /* of weights, not from L1 */
+        [EVERY_OTHER] = in_vectors && axis[2].place_step == 2 ? placed * lanes_used / lanes : 0,
         [LAST] = 1,
     };
     fc_count_add(term, counted);
 }
 
-/* `together` phases of a stride read the same weights at the same time. */
+/* `together` phases of a stride share one copy, and read the same weights at the same time. */
 static void planes(const fc_job *job, const fc_planes_shape *shape, double lanes, double together,
                    double term[FC_TERMS])
 {
     const fc_axis *x = &job->axis[2];
-    const double items = (double)(job->batch * job->groups * shape->boxes), taps = taps_of(job);
+    const double images = (double)(job->batch * job->groups), items = images * (double)shape->boxes;
+    const double taps = taps_of(job), line = (double)shape->pitch, width = (double)shape->width;
     const double channels = (double)job->channels, rows = (double)job->rows, size = (double)job->size;
     const copied cells = copied_by(job, shape, lanes);
     const int64_t left = shape->lines % shape->chunk, whole = shape->lines / shape->chunk;
     const double times = items * (double)shape->planes, products = times * (double)(whole + (left > 0));
     const double lines = items * rows * (double)(shape->planes * shape->lines);
     const int across = taps > 1 || shape->pitch * job->size % 64;
+    /* Lines of outputs that are copied from a tile to their places. */
+    const double placed = shape->joined || (shape->chunk == 1 && x->place_step == 1) ? 0 : lines;
+    const int in_vectors = by_vectors(width, x->place_step, lanes);
+    const double of_outputs = in_vectors ? placed * ceil(width / lanes) : 0;
     fc_product all = {0};
     /* Lines of a box are computed so many together, the last ones of them by themselves. */
-    const double line = (double)shape->pitch, ends = (double)(shape->width - shape->pitch);
+    const double ends = width - line;
     fc_count_product(rows, (double)shape->chunk * line + ends, lanes, size, times * (double)whole, &all);
     fc_count_product(rows, (double)left * line + ends, lanes, size, left ? times : 0, &all);
     /* Cells of a box that leave L1 before the next row of tiles, or the next tap, reads them. */
@@ -117,17 +145,18 @@ static void planes(const fc_job *job, const fc_planes_shape *shape, double lanes
         all.edges,
         all.loads * far * channels,                       /* not from L1 */
         weights > L1_BYTES ? all.scalars * taps * channels : 0,
-        cells.vectors,                                    /* copied */
-        cells.singly,
-        cells.rows,
-        items * channels * (double)shape->copies,         /* calls of the copy */
-        shape->joined ? 0 : lines,                        /* lines of outputs copied */
-        singly(lines * (double)shape->width, x->place_step, 2),
+        cells.vectors / together + (x->place_step == 1 ? of_outputs : 0),   /* copied */
+        cells.singly / together,
+        cells.rows / together,
+        images * channels * (double)shape->copies / together,   /* calls of the copy */
+        placed,                                           /* lines of outputs copied */
+        in_vectors ? 0 : placed * width,
         products * rows * channels * taps,                /* weights read */
         products,
         products * rows,
-        cells.zeros,
-        products / (double)job->groups * weight_lines(job) / together,   /* read, and not from L2 */
+        cells.zeros / together,
+        products * weight_lines(job, L2_BYTES) / together,   /* of weights, not from L2 */
+        [EVERY_OTHER] = x->place_step == 2 ? of_outputs : 0,
         [LAST] = 1,
     };
     fc_count_add(term, counted);
@@ -150,7 +179,7 @@ static void depthwise(const fc_job *job, const fc_planes_shape *shape, double la
         cells.vectors,                                    /* copied */
         cells.singly,
         cells.rows,
-        items * (double)shape->copies,                    /* calls of the copy */
+        (double)(job->batch * job->groups * shape->copies),   /* calls of the copy */
         left * vectors * taps_of(job),                    /* multiply-adds in one line */
         items * rows,
         items,
@@ -183,13 +212,13 @@ static void toeplitz(const fc_job *job, const fc_toeplitz_shape *shape, double l
 }
 
 /* Cells and outputs of planes that lie a multiple of 4 KiB apart share one set of the first level
- * of cache, all channels of a block. */
+ * of cache, all channels of a block; there are 8 lines in a set. */
 static void channelwise(const fc_job *job, const fc_channelwise_shape *shape, double lanes, double term[FC_TERMS])
 {
     const double blocks = ceil((double)job->groups / lanes), items = (double)job->batch * blocks;
     const double weights = blocks * (double)(job->rows * job->weight_row);
-    const int cells_apart = job->source_channel * job->size % 4096 != 0;
-    const int outputs_apart = job->rows * job->out_row * job->size % 4096 != 0;
+    const int cells_meet = lanes > 8 && job->source_channel * job->size % 4096 == 0;
+    const int outputs_meet = lanes > 8 && job->rows * job->out_row * job->size % 4096 == 0;
     const double counted[FC_TERMS] = {
         items * shape->products,                          /* multiply-adds */
         items * shape->loads,
@@ -197,8 +226,8 @@ static void channelwise(const fc_job *job, const fc_channelwise_shape *shape, do
         items * shape->stretches,
         items * shape->cells,                             /* turned to lanes and back */
         items * shape->outputs,
-        cells_apart ? 0 : items * shape->cells,
-        outputs_apart ? 0 : items * shape->outputs,
+        cells_meet ? items * shape->cells : 0,
+        outputs_meet ? items * shape->outputs : 0,
         items * shape->lines,                             /* of cells */
         items * shape->calls,
         weights,

@@ -156,6 +156,7 @@ static void transforms(const transformed *t, double term[FC_TERMS])
         axis[1].place_step > 1 || axis[2].place_step > 1 ? lines : 0,   /* of outputs that lie apart */
         axis[2].place_step > 1 ? items * t->filters * n.depth * n.outputs : 0,
         cut.v_bytes / cut.chunks > 1 << 20 ? sources * n.products * tiles : 0,   /* not in L2 */
+        cut.u_bytes > 1 << 20 ? weights * cut.chunks : 0,   /* nor are weights */
         [LAST] = 1,
     };
     fc_count_add(term, counted);

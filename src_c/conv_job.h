@@ -157,8 +157,8 @@ int fc_conv_planes(const fc_job *jobs, int64_t count, int way);
 
 /* How it would go about a job: boxes of an image; for one box the planes of outputs, the lines of
  * each, so many of them computed together, and their width in the array and in scratch; for one box
- * and channel its cells, and the calls that copy them; of all boxes the cells that the source has, and
- * the rows they come in; entries of a product. `joined` lines are written where they belong. */
+ * and channel its cells; of all boxes the cells that the source has, the rows they come in, and the
+ * calls that copy them; entries of a product. `joined` lines are written where they belong. */
 typedef struct {
     int fits, joined;
     int64_t boxes, planes, lines, chunk, width, pitch, cells, copies, inside, rows, entries;

@@ -492,15 +492,14 @@ fc_planes_shape fc_conv_planes_shape(const fc_job *job, int way)
     plan p = {.job = job, .apart = way == FC_APART, .block_rows = rows_together(job, 1)};
     choose_boxes(&p, 1);
     const extent *e = p.e;
-    const int64_t slots = e[0].slots * e[1].slots * e[2].slots;
-    const int64_t rows = cells_inside(&p, 0) * cells_inside(&p, 1);
+    const int64_t deep = cells_inside(&p, 0), rows = deep * cells_inside(&p, 1);
     return (fc_planes_shape){
         .fits = job->channels * p.planes * job->size <= 2 * PLANES_BYTES
             && (way != FC_DEPTHWISE || depthwise_fits(job)),
         .joined = lines_join(&p), .boxes = e[0].boxes * e[1].boxes * e[2].boxes,
         .planes = e[0].box, .lines = e[1].box, .chunk = (lanes_of(&p) - e[2].box) / e[2].reach + 1,
         .width = e[2].box, .pitch = e[2].reach,
-        .cells = p.planes, .copies = slots * e[0].reach,
+        .cells = p.planes, .copies = deep * e[1].boxes * e[1].slots * e[2].boxes * e[2].slots,
         .inside = rows * cells_inside(&p, 2), .rows = rows * e[2].boxes * e[2].slots,
         .entries = entries_of(job),
     };
