@@ -82,7 +82,7 @@ static inline void fc_multiply_columns(const fc_attention_sizes *s, int64_t m, c
             .a = a, .a_row = a_row, .a_tap = &zero, .a_step = 1,
             .b = fc_at(b->at, j * b->k, s->size), .b_tap = &zero, .b_step = b->width,
             .c = fc_at(c, j, s->size), .c_row = c_row,
-            .soon = {fc_next_soon(soon, b->k * b->width * s->size), fc_next_soon(soon, b->k * b->width * s->size)},
+            .soon = {fc_next_soon(soon, b->k, b->width * s->size), fc_next_soon(soon, b->k, b->width * s->size)},
         };
         s->kn->gemm(&g);
     }

@@ -424,10 +424,10 @@ static void add_outer(const job *p, const outer_sum *o, int64_t r, int64_t j, vo
         .m = gram ? j : n, .n = cols, .taps = 1, .k = depth,
         .a = fc_at(o->left, r * n, s->size), .a_row = p->column, .a_tap = &zero, .a_step = n,
         .b = pack, .b_tap = &zero, .b_step = width, .c = c, .c_row = width, .accumulate = accumulate,
-        .soon = {next, NULL},
+        .soon = {{next, width * s->size, cols * s->size}},
     };
     s->kn->gemm(&g);
-    g.soon[0] = NULL;
+    g.soon[0].at = NULL;
     for (int64_t i = 0; gram && i < cols; i += CORNER) {
         g.m = cols - i < CORNER ? cols - i : CORNER;
         g.n = cols - i;

@@ -106,6 +106,10 @@ static void fetch(const char *from, int64_t bytes)
 /* One slice of the products of one block of filters, run of depths and band of strips. */
 typedef struct { int64_t group, block, slice, depth, depths, strip, count; } part;
 
+/* A chunk, strips [first, first + count), and those of the next one, of which there may be none; of what a
+ * member does for this chunk, `done` units of `all` are done. */
+typedef struct { int64_t group, first, count, next, more, done, all; } chunk;
+
 /* Have the share `done` of `all` of a band's outputs brought to L2. */
 static void fetch_outputs(const call *c, const part *of, int64_t done, int64_t all)
 {
@@ -170,10 +174,27 @@ static order order_of(const plan *p, const part *of)
     return (order){{{whole, 0}, {less_y, less_both}}, less_both + count[1][1]};
 }
 
+/* What is needed behind the product at point i: U and V of the next one, cells of the next chunk. */
+static void look_ahead(const call *c, const char *u, const part *of, const chunk *at, int64_t i, fc_gemm *g)
+{
+    const plan *p = c->p;
+    const int64_t word = p->size;
+    if (i + 1 < p->points) {
+        if (p->u_far)
+            g->soon[0] = (fc_rows){u + u_point(p, i + 1) * p->u.to_point * word, p->u.block * word, g->n * word};
+        g->soon[1] = (fc_rows){(const char *)g->a + (p->data.point + g->a_row[0]) * word, p->data.pitch * word,
+                               g->k * word};
+    }
+    if (at->more > 0)
+        g->soon[2] = fc_tiled_soon(&c->data, at->group, of->slice * p->u.slice, at->next, at->more,
+                                   at->done * p->points + i, at->all * p->points);
+}
+
 /* At point i: taps [tap, tap + taps) of z, as many at once as keep a chain of sums short. */
-static void multiply_point(const plan *p, const scratch *s, const char *u, const part *of,
+static void multiply_point(const call *c, const scratch *s, const char *u, const part *of, const chunk *at,
                            const order *rows, int64_t i, int64_t tap, int64_t taps)
 {
+    const plan *p = c->p;
     const int64_t filters = fc_least(p->u.block, p->filters - of->block * p->u.block);
     const int64_t channels = fc_least(p->u.slice, p->channels - of->slice * p->u.slice);
     const int64_t once = fc_winograd_taps_at_once(p->u.slice, p->data.phases), word = p->size;
@@ -189,18 +210,15 @@ static void multiply_point(const plan *p, const scratch *s, const char *u, const
         .c = s->products + (i * p->m_point + from * p->u.block) * word, .c_row = p->u.block,
         .accumulate = of->slice > 0};
     for (int64_t t = 0; t == 0 || t < taps; t += once, g.accumulate = 1) {
-        if (t + once >= taps && i + 1 < p->points) {
-            g.soon[0] = p->u_far ? u + u_point(p, i + 1) * p->u.to_point * word : NULL;
-            g.soon[1] = (const char *)g.a + (p->data.point + s->a_row[0]) * word;
-        }
+        if (t + once >= taps)
+            look_ahead(c, u, of, at, i, &g);
         g.taps = list_terms(p, s, of->depth, tap + t, fc_least(once, taps - t), channels, i);
         p->kernels->gemm(&g);
     }
 }
 
-/* M of one band and block of filters: the terms of one slice of channels. The chunk begins with
- * strip `first`. */
-static void multiply(const call *c, const scratch *s, const char *u, const part *of, int64_t first)
+/* M of one band and block of filters: the terms of one slice of channels. */
+static void multiply(const call *c, const scratch *s, const char *u, const part *of, const chunk *at)
 {
     const plan *p = c->p;
     const int64_t below = p->z.step * p->data.phases * p->strips.segment * p->data.pitch;
@@ -210,15 +228,15 @@ static void multiply(const call *c, const scratch *s, const char *u, const part 
     const int64_t taps = live_taps(p, of->depth, &tap);
     for (int64_t depth = 0; depth < of->depths; depth++)
         for (int64_t i = 0; i < of->count; i++) {
-            const fc_strip at = fc_strip_at(&p->strips, of->strip + i);
-            const int64_t v = depth * below + (of->strip + i - first) * p->data.strip;
-            for (int64_t t = 0; t < at.tiles; t++)
-                s->a_row[next[at.less][t >= at.whole]++] = v + t * p->data.pitch;
+            const fc_strip strip = fc_strip_at(&p->strips, of->strip + i);
+            const int64_t v = depth * below + (of->strip + i - at->first) * p->data.strip;
+            for (int64_t t = 0; t < strip.tiles; t++)
+                s->a_row[next[strip.less][t >= strip.whole]++] = v + t * p->data.pitch;
         }
     for (int64_t i = 0; i < p->points; i++) {
         if (p->far && of->slice == p->u.slices - 1)
             fetch_outputs(c, of, i, p->points);
-        multiply_point(p, s, u, of, &rows, i, tap, taps);
+        multiply_point(c, s, u, of, at, &rows, i, tap, taps);
     }
 }
 
@@ -348,26 +366,27 @@ static const char *slice_of(const call *c, const scratch *s, const part *of, int
     return u;
 }
 
-/* This member's share of the products and outputs of strips [first, first + count). */
-static void drain(call *c, const scratch *s, int64_t group, int64_t first, int64_t count,
-                  int member, int team)
+/* This member's share of a chunk's products and outputs. */
+static void drain(call *c, const scratch *s, chunk at, int member, int team)
 {
     const plan *p = c->p;
-    const int64_t bands = fc_parts(count, p->band), deep = p->z.outputs;
+    const int64_t bands = fc_parts(at.count, p->band), deep = p->z.outputs;
     int64_t unit, end, last = -1;
     fc_share(p->u.blocks * deep * bands, member, team, &unit, &end);
+    at.all = end - unit;
     while (unit < end) {
-        part of = {.group = group, .block = unit / bands / deep, .depth = unit / bands % deep,
-                   .depths = 1, .strip = first + unit % bands * p->band};
+        part of = {.group = at.group, .block = unit / bands / deep, .depth = unit / bands % deep,
+                   .depths = 1, .strip = at.first + unit % bands * p->band};
         if (bands == 1)
             of.depths = fc_least(run_of_depths(p, of.depth), end - unit);
         unit += of.depths;
-        of.count = fc_least(p->band, first + count - of.strip);
+        of.count = fc_least(p->band, at.first + at.count - of.strip);
         for (; of.slice < p->u.slices; of.slice++) {
             const char *u = slice_of(c, s, &of, bands * deep, of.block != last);
-            multiply(c, s, u, &of, first);
+            multiply(c, s, u, &of, &at);
         }
         finish_band(c, s, &of);
+        at.done += of.depths;
         last = of.block;
     }
 }
@@ -435,27 +454,33 @@ static void fill_tables(call *c, const void *x, const char *bias)
 }
 
 /* Strips of a chunk. Members have equally many, give or take one, and cut their own into chunks. */
-static void strips_of(const plan *p, int64_t chunk, int64_t *first, int64_t *end)
+static void strips_of(const plan *p, int64_t number, int64_t *first, int64_t *end)
 {
     const int members = p->alone ? p->team : 1, each = (int)(p->chunks / members);
     int64_t begin, last;
-    fc_share(p->strips.strips, (int)(chunk / each), members, &begin, &last);
-    fc_share(last - begin, (int)(chunk % each), each, first, end);
+    fc_share(p->strips.strips, (int)(number / each), members, &begin, &last);
+    fc_share(last - begin, (int)(number % each), each, first, end);
     *first += begin;
     *end += begin;
 }
 
-/* This member's share of chunk number `at` of all groups'. */
-static void run_chunk(call *c, const scratch *s, int64_t at, int member, int team)
+/* This member's share of chunk `number` of all groups'. */
+static void run_chunk(call *c, const scratch *s, int64_t number, int member, int team)
 {
     const plan *p = c->p;
-    const int64_t group = at / p->chunks;
-    int64_t first, end;
-    strips_of(p, at % p->chunks, &first, &end);
-    fc_tiled_fill(&c->data, group, first, end - first, s->stage, s->rows, s->v, member, team);
+    const int64_t in_group = number % p->chunks;
+    chunk at = {.group = number / p->chunks};
+    int64_t end;
+    if (p->x_far && in_group + 1 < p->chunks && team == 1) {
+        strips_of(p, in_group + 1, &at.next, &end);
+        at.more = end - at.next;
+    }
+    strips_of(p, in_group, &at.first, &end);
+    at.count = end - at.first;
+    fc_tiled_fill(&c->data, at.group, at.first, at.count, s->stage, s->rows, s->v, member, team);
     if (team > 1)
         fc_barrier_wait(&c->barrier, team);
-    drain(c, s, group, first, end - first, member, team);
+    drain(c, s, at, member, team);
     if (team > 1)
         fc_barrier_wait(&c->barrier, team);
 }

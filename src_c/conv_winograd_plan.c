@@ -97,6 +97,7 @@ static void plan_products(fc_winograd_plan *p, int packed, int threads)
     p->kept = packed || p->chunks > 1;
     p->own = p->alone && p->kept && !packed && u_bytes <= OWN_BYTES;
     p->far = p->batch * p->groups * p->filters * p->out_plane * p->size > FAR_BYTES;
+    p->x_far = p->z.cells == 1 && p->data.phases == 1 && p->batch * p->data.image * p->size > FAR_BYTES;
     p->u_far = p->kept && u_bytes > U_FAR_BYTES;
 
     fc_winograd_weights_blocks(&p->u, p->kept);

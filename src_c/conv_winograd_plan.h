@@ -23,7 +23,8 @@ typedef struct {
     int64_t band, deep, m_point;               /* strips of one product; depths, at most */
     int kept, own;                             /* is U kept, or transformed when its turn comes; by
                                                 * each member for itself? */
-    int far, u_far;                            /* are the outputs to be fetched from L3, and U? */
+    int far, x_far, u_far;                     /* are the outputs to be fetched from L3, the next chunk's
+                                                * cells, and U? */
     int team;
 } fc_winograd_plan;
 

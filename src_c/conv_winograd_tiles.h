@@ -104,6 +104,11 @@ int64_t fc_tiled_rows_bytes(const fc_tiled *tiled);
 void fc_tiled_fill(const fc_tiled *tiled, int64_t group, int64_t first, int64_t count,
                    char *stage, char *rows, char *v, int member, int team);
 
+/* Of the cells that strips [first, first + count) of a plane look at, about the share `part` of `parts`: for
+ * each channel from `channel` on a run of them. Only to be asked for. */
+fc_rows fc_tiled_soon(const fc_tiled *tiled, int64_t group, int64_t channel, int64_t first, int64_t count,
+                      int64_t part, int64_t parts);
+
 /* Rows that are walked together lie an odd number of cache lines apart, so that no two of them share
  * a set of L1: 36 in two or four sets are 6 % of a whole convolution. */
 static inline int64_t fc_odd_lines(int64_t distance, int64_t size)

@@ -97,7 +97,7 @@ static void add_states(const share *own, const fc_part *part, int64_t t, void *t
         g.b_step = panel.stride;
         g.c = fc_at(to, part->b0 * to_row + j, size);
         for (int s = 0; s < 2; s++)
-            g.soon[s] = fc_next_soon(soon, job->taps * job->tap * panel.stride * size);
+            g.soon[s] = fc_next_soon(soon, job->taps * job->tap, panel.stride * size);
         job->kernels->gemm(&g);
     }
 }

@@ -17,6 +17,10 @@
 
 enum { FC_F32 = 0, FC_F64 = 1, FC_DTYPES = 2 };
 
+/* Rows of so many bytes, `step` bytes apart; none where `at` is NULL. */
+typedef struct { const void *at; int64_t step, bytes; } fc_rows;
+enum { FC_SOON = 3 };
+
 /* Batch-reduce matrix product, the one building block:
  *
  *     C[i, j] (+)= bias[i] + sum over t < taps, p < k of  A_t[i, p] * B_t[p, j]
@@ -42,8 +46,8 @@ typedef struct {
     int64_t c_row;
     const void *bias;        /* (m) or NULL for zeros */
     int accumulate;
-    const void *soon[2];     /* what the next product reads, in rows as those of B are, or NULL: brought
-                              * to L2 meanwhile, as much of it as there are whole tiles for */
+    fc_rows soon[FC_SOON];   /* what is needed next, of each as many rows as B has: brought to L2 meanwhile,
+                              * as much of it as there are whole tiles for */
 } fc_gemm;
 
 /* Runs of lanes gathered into rows of scratch, those of several taps at once: for each tap t, each

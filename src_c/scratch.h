@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels.h"
+
 enum { FC_LINE = 64 };   /* bytes: scratch is cut, and rows of it aligned, to cache lines */
 
 static inline int64_t fc_least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -37,14 +39,15 @@ static inline fc_soon fc_piece(const void *at, int64_t bytes)
     return (fc_soon){at, (const char *)at + bytes};
 }
 
-static inline const void *fc_next_soon(fc_soon *soon, int64_t bytes)
+/* `rows` of them, of so many bytes. */
+static inline fc_rows fc_next_soon(fc_soon *soon, int64_t rows, int64_t bytes)
 {
     while (soon && soon->at && soon->at >= soon->end)
         soon++;
     if (!soon || !soon->at)
-        return NULL;
-    soon->at += bytes;
-    return soon->at - bytes;
+        return (fc_rows){0};
+    soon->at += rows * bytes;
+    return (fc_rows){soon->at - rows * bytes, bytes, bytes};
 }
 
 #endif
