@@ -133,6 +133,11 @@ def test_layouts(case, threads):
         assert_results(alone.backward(reference), got)
         assert_same_bits([a[:, None] if i < 2 else a[None] if i == 5 else a
                           for i, a in enumerate(got)], want)  # fmt: skip
+        half = (case.steps + 1) // 2
+        cut = np.where(np.arange(case.steps)[:, None] < half, got[0], 0)
+        for lengths in half, [half]:
+            h = alone.forward(fc, lengths=lengths)
+            np.testing.assert_array_equal(h, cut, strict=True)
 
 
 def test_other_dtypes():
