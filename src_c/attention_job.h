@@ -68,8 +68,8 @@ static inline fc_panels fc_carve_panels(const fc_attention_sizes *s, char *base,
     };
 }
 
-/* C (m, cols) (+)= A B of those panels that hold columns begin .. end - 1; A[i, p] = a[a_row[i] + p].
- * `soon` NULL, or pieces up to one without address. */
+/* C (m, cols) (+)= A B of those panels that hold columns begin .. end - 1;
+ * A[i, p] = a[a_row[i] + p]. `soon` NULL, or pieces up to one without address. */
 static inline void fc_multiply_columns(const fc_attention_sizes *s, int64_t m, const void *a,
                                        const int64_t *a_row, const fc_panels *b, int64_t begin,
                                        int64_t end, void *c, int64_t c_row, fc_soon *soon)
@@ -117,10 +117,11 @@ static inline void fc_pack_transposed(const fc_attention_sizes *s, const fc_pane
 /* Lags first .. last, whose matrices meet `group` states at a time: a product of few rows takes
  * as long as reading its matrix, and what a state is at lag i nobody asks before i steps have
  * passed. So there are classes of lags 1, 2 and 3, 4 to 7, and the rest, by groups of 1, 2, 4
- * and 8: as long as the register tile has rows for them, and, where a step's matrices are too many
- * for a share of L3, as long as the rows stay in L2 (T 100, B 32, n 256, k 8 beside a process that
- * copies memory: the loop forward 189 -> 149 ms, back 95 -> 80 in float64, of 8.4 MB; in float32, of
- * 4.2 MB, 77 -> 79 and 41 -> 43). Each row's sums are its own: the bits do not know of it. */
+ * and 8: as long as the register tile has rows for them, and, where a step's matrices are too
+ * many for a share of L3, as long as the rows stay in L2 (T 100, B 32, n 256, k 8 beside a
+ * process that copies memory: the loop forward 189 -> 149 ms, back 95 -> 80 in float64, of
+ * 8.4 MB; in float32, of 4.2 MB, 77 -> 79 and 41 -> 43). Each row's sums are its own: the bits
+ * do not know of it. */
 enum { FC_LAG_CLASSES = 4, FC_LAG_MATRICES = 6 << 20, FC_LAG_ROWS = 256 << 10 };
 typedef struct { int64_t first, last, group; } fc_lag_class;
 

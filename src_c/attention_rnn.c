@@ -241,8 +241,8 @@ static void *grown_place(const job *p, int64_t t, int64_t lag, int64_t b)
     return fc_at(p->tape->grown, ((t + s->given) * s->B + b) * s->cols + (lag - 1) * s->n, s->size);
 }
 
-/* The scores of some states, from h[from] on, for the lags first .. last of a class: each as soon as
- * the panels that hold its columns are done, while (M + M^T) s is still in the caches. */
+/* The scores of some states, from h[from] on, for the lags first .. last of a class: each as
+ * soon as the panels that hold its columns are done, while (M + M^T) s is still in the caches. */
 static void score_class(const job *p, int c, int64_t rows, int64_t from, int64_t first, int64_t last, int64_t b0)
 {
     const fc_attention_sizes *s = &p->s;

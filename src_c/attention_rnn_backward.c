@@ -8,7 +8,8 @@
  *
  *     dV_i = sum_t g[t] (a_i s_i)^T;  G_i = sum_t dw_i s_i s_i^T;  dQ_i = K_i G_i;  dK_i = Q_i G_i
  *
- * come after the loop, over all steps at once, G_i (symmetric) at half the work; g and s are read in place.
+ * come after the loop, over all steps at once, G_i (symmetric) at half the work; g and s are
+ * read in place.
  *
  * Shared matrices: y is one vector a step, r = y . (sum_i a_i s_i), and a state gathers
  * p = sum_i a_i[t+i] y[t+i] and sum_i a_i[t+i] r[t+i] before dw = p . s - that sum. An infinite
@@ -20,8 +21,9 @@
 
 #include <float.h>
 
-/* Bytes of g or of states that meet the matrices' panels, one after another, from L2. Few rows would
- * add often to what does not stay there (n 256, float32, 128, 256 and 512 rows: 161, 150, 137 ms). */
+/* Bytes of g or of states that meet the matrices' panels, one after another, from L2. Few rows
+ * would add often to what does not stay there (n 256, float32, 128, 256 and 512 rows: 161, 150,
+ * 137 ms). */
 enum { DEPTH_BYTES = 512 << 10 };
 /* Rows and columns of G that meet its diagonal together: what is below them is left out. */
 enum { CORNER = 16 };
@@ -181,8 +183,8 @@ static void from_lag(const job *p, int64_t t, int64_t i, int64_t b0, int64_t b1)
     s->kn->state_grad(&grad);
 }
 
-/* What earlier states will ask of g[t], and of a few later ones that have waited. Meanwhile what the
- * step before t will read is brought to L2. */
+/* What earlier states will ask of g[t], and of a few later ones that have waited. Meanwhile what
+ * the step before t will read is brought to L2. */
 static void separate_products(const job *p, int64_t t, int64_t b0, int64_t b1)
 {
     const fc_attention_sizes *s = &p->s;
@@ -409,8 +411,8 @@ static void *sums_at(const job *p, int64_t i)
     return fc_at(p->sums, i * p->s.n * p->width, p->s.size);
 }
 
-/* Add rows r, r + 1, ... of a term to the columns j, j + 1, ... of a sum, its panel c; of G_i only the
- * upper triangle. Meanwhile the panel that comes next is brought to L2. */
+/* Add rows r, r + 1, ... of a term to the columns j, j + 1, ... of a sum, its panel c; of G_i
+ * only the upper triangle. Meanwhile the panel that comes next is brought to L2. */
 static void add_outer(const job *p, const outer_sum *o, int64_t r, int64_t j, void *c, const void *next,
                       int gram, int accumulate, void *pack)
 {
@@ -438,9 +440,9 @@ static void add_outer(const job *p, const outer_sum *o, int64_t r, int64_t j, vo
     }
 }
 
-/* The next rows of one panel of dV_0, dV_1, ..., G_0, G_1, ...: as the panel that has got the least far
- * comes first, all dV_i read the same rows of g one after another, and then all G_i nearly the same of
- * h, from L2. */
+/* The next rows of one panel of dV_0, dV_1, ..., G_0, G_1, ...: as the panel that has got the
+ * least far comes first, all dV_i read the same rows of g one after another, and then all G_i
+ * nearly the same of h, from L2. */
 static void add_chunk(void *context, int member, int64_t unit, int64_t link)
 {
     const job *p = context;
@@ -462,8 +464,8 @@ static void add_chunk(void *context, int member, int64_t unit, int64_t link)
     s->kn->copy_rows(&copy);
 }
 
-/* Below its diagonal block and in its lower triangle panel j of G is the transpose of the others, of
- * which rows j, j + 1, ... are there. */
+/* Below its diagonal block and in its lower triangle panel j of G is the transpose of the
+ * others, of which rows j, j + 1, ... are there. */
 static void complete_gram(const job *p, void *gram, int64_t j, int64_t cols, void *scratch)
 {
     const fc_attention_sizes *s = &p->s;

@@ -78,11 +78,11 @@ fc_job fc_job_forward(const fc_conv *conv, const void *x, const void *w, const v
     return job;
 }
 
-/* Packed weights of a 1x1 kernel, (groups, blocks of 8 rows, channels, 8): as they are given, the 8
- * rows of a tile lie channels apart, often in the same set of a cache, and nothing is left of it for
- * pixels that are read where they lie; and rows that lie side by side can be lanes for the last
- * pixels (1024 x 14 x 14 -> 2048, stride 2: 49 pixels, 2.24 -> 1.91 ms). Larger kernels gain nothing:
- * 8 streams are fetched ahead of their use better than one. */
+/* Packed weights of a 1x1 kernel, (groups, blocks of 8 rows, channels, 8): as they are given,
+ * the 8 rows of a tile lie channels apart, often in the same set of a cache, and nothing is left
+ * of it for pixels that are read where they lie; and rows that lie side by side can be lanes for
+ * the last pixels (1024 x 14 x 14 -> 2048, stride 2: 49 pixels, 2.24 -> 1.91 ms). Larger kernels
+ * gain nothing: 8 streams are fetched ahead of their use better than one. */
 static void take_packed(fc_job *job, const void *packed)
 {
     job->weight = packed;
@@ -246,9 +246,9 @@ static int grad_patches(const fc_conv *conv, const void *dy, const void *w, cons
     return status;
 }
 
-/* dx[n, c, i] = bias[c] + sum of dy[n, f, o] w[f, c, r] where o * stride + r * dilation - before = i:
- * for each phase of i against the stride a sum of its own, in which nothing but true products
- * stands, so that taps outside may always be left out. */
+/* dx[n, c, i] = bias[c] + sum of dy[n, f, o] w[f, c, r] where o * stride + r * dilation -
+ * before = i: for each phase of i against the stride a sum of its own, in which nothing but true
+ * products stands, so that taps outside may always be left out. */
 int fc_conv_grad_input(const fc_conv *given, const void *dy, const void *w, const void *bias,
                        void *dx, int threads)
 {

@@ -43,9 +43,10 @@ typedef struct {
 int fc_conv_forward(const fc_conv *conv, const void *x, const void *w, const void *bias,
                     void *y, int threads);
 
-/* Weights packed for the algorithm that conv names (not FC_AUTO), with any image, for the instruction
- * set in force: their size in bytes, 0 where nothing is gained; the packing, `packed` aligned to 64
- * bytes. The convolution (fc_conv_run in conv_job.h) still reads w, and has the same bits. */
+/* Weights packed for the algorithm that conv names (not FC_AUTO), with any image, for the
+ * instruction set in force: their size in bytes, 0 where nothing is gained; the packing,
+ * `packed` aligned to 64 bytes. The convolution (fc_conv_run in conv_job.h) still reads w, and
+ * has the same bits. */
 size_t fc_conv_packed_bytes(const fc_conv *conv);
 int fc_conv_pack(const fc_conv *conv, const void *w, void *packed, int threads);
 

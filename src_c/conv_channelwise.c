@@ -27,8 +27,8 @@
  * chunks, so these numbers are the same for every instruction set. */
 enum { BOX_CELLS = 4096, LARGEST_BOX = 4 * BOX_CELLS, WIDEST = 128, CHUNK = 112, LONGEST_RUN = 4 };
 
-/* A chain of a gradient's sum goes over at least so many outputs, whole boxes: 35000 in one were off
- * by 49 eps. */
+/* A chain of a gradient's sum goes over at least so many outputs, whole boxes: 35000 in one were
+ * off by 49 eps. */
 enum { CHAIN = 1024 };
 
 /* One axis of the output, all phases together: outputs `every` apart see the same taps, `step`
@@ -120,8 +120,9 @@ static void choose_boxes(plan *p, int64_t threads)
     p->chunk = fc_most(p->chunk, e[1].every);
 }
 
-/* Outputs lie `stride` times as far apart as the taps of a run. Where that is neither 1 nor 2, or
- * where a gradient sums over outputs, a run may as well be a single tap, with outputs its neighbours. */
+/* Outputs lie `stride` times as far apart as the taps of a run. Where that is neither 1 nor 2,
+ * or where a gradient sums over outputs, a run may as well be a single tap, with outputs its
+ * neighbours. */
 static int stride_of_runs(const fc_axis *x)
 {
     return x->tap_step == x->step || x->tap_step == -x->step ? 1 : x->step == 2 * x->tap_step ? 2 : 0;

@@ -1,8 +1,8 @@
 /* Depthwise convolution with lanes over channels: one channel a group, many groups.
  *
  * Forward pass and input gradient take the jobs of all phases of the stride (conv_job.h), which
- * differ in their axes alone, or one segment of a job that has no phases. For the weight gradient `job` is that of the forward pass, in which
- * `out` is read and `weight` written.
+ * differ in their axes alone, or one segment of a job that has no phases. For the weight
+ * gradient `job` is that of the forward pass, in which `out` is read and `weight` written.
  */
 #ifndef FC_CONV_CHANNELWISE_H
 #define FC_CONV_CHANNELWISE_H

@@ -142,8 +142,8 @@ int fc_conv_run(const fc_plan *plan, const void *x, const void *w, const void *p
 int fc_conv_panels(const fc_job *job);
 
 /* How they would go about a job: pixels of a panel, but for what rounds them to vectors; taps x
- * channels that are gathered together; products of a panel, and their entries; may it be read where it
- * lies in the source? */
+ * channels that are gathered together; products of a panel, and their entries; may it be read
+ * where it lies in the source? */
 typedef struct { int64_t lanes, near, products, entries; int in_place; } fc_panels_shape;
 
 fc_panels_shape fc_conv_panels_shape(const fc_job *job);
@@ -151,8 +151,8 @@ fc_panels_shape fc_conv_panels_shape(const fc_job *job);
 /* With one channel and so many taps, is every sum one chain, as it is elsewhere? */
 int fc_panels_one_chain(int64_t taps, int64_t size);
 
-/* way: FC_PLANES, FC_APART or FC_DEPTHWISE; by FC_PLANES up to FC_MOST_PHASES jobs, phases of a stride,
- * each with taps and outputs. */
+/* way: FC_PLANES, FC_APART or FC_DEPTHWISE; by FC_PLANES up to FC_MOST_PHASES jobs, phases of a
+ * stride, each with taps and outputs. */
 int fc_conv_planes(const fc_job *jobs, int64_t count, int way);
 
 /* How it would go about a job: boxes of an image; for one box the planes of outputs, the lines of

@@ -22,9 +22,9 @@
  * again for each, which for panels of 24 doubles cost up to a fifth (512 x 7 x 7, backward). */
 enum { BLOCK_BYTES = 9216, LANES = 48 };
 
-/* More weights than that (in bytes) have left the cache when the next panel wants them: there panels
- * are WIDE times as wide, and blocks as much shorter. 512 -> 256 channels, 3x3, 33 x 33, double, input
- * gradient: 64 GF/s in place of 51. */
+/* More weights than that (in bytes) have left the cache when the next panel wants them: there
+ * panels are WIDE times as wide, and blocks as much shorter. 512 -> 256 channels, 3x3, 33 x 33,
+ * double, input gradient: 64 GF/s in place of 51. */
 enum { FAR_WEIGHTS = 6 << 20, WIDE = 3, MAX_WIDTH = WIDE * LANES + 16,   /* + one vector, at most */
        RUNS = 256 };     /* of the taps gathered together */
 
@@ -110,8 +110,8 @@ static int64_t source_runs(const plan *p, const member *m, const int64_t r[3], f
     return count;
 }
 
-/* Taps tap .. tap + taps - 1 of some channels to the panel, from element `at` on, and their weights'
- * offsets to `weight`. */
+/* Taps tap .. tap + taps - 1 of some channels to the panel, from element `at` on, and their
+ * weights' offsets to `weight`. */
 static void gather_taps(const plan *p, const member *m, int64_t group, int64_t tap, int64_t taps,
                         int64_t channel, int64_t channels, fc_gather to, int64_t at, int64_t *weight)
 {
@@ -189,8 +189,8 @@ static void gather_block(const plan *p, const member *m, int64_t group, int64_t 
     }
 }
 
-/* Put the tile's rows where they belong, an image's runs at once where its outputs lie in order: lines of
- * 5 are copied one by one (4 x 6 x 5 x 6, 256 filters of 2 x 2: 33 -> 22 us). */
+/* Put the tile's rows where they belong, an image's runs at once where its outputs lie in order:
+ * lines of 5 are copied one by one (4 x 6 x 5 x 6, 256 filters of 2 x 2: 33 -> 22 us). */
 static void scatter(const plan *p, const member *m, int64_t group, int64_t row, int64_t rows)
 {
     const fc_job *job = p->job;

@@ -5,12 +5,13 @@
 #include "kernels.h"
 #include "parallel.h"
 
-/* An input gradient has stride times fewer, larger sums: 3 x 224 x 224 -> 192 by 16 x 16 takes 0.59 in place
- * of 2.25 ms, 128 x 28 x 28 -> 256 by 4 x 4 0.78 of 1.01; by threes no longer with 32 channels (0.29 of 0.27).
- * The others gain where turning by fours (pack.inc) is faster than gathering cell by cell: 3 x 224 x 224 -> 192
- * forward 0.60 in place of 0.71 ms, 64 x 112 x 112 -> 128 by 4 x 4 2.16 of 2.64; not by threes (0.32 of 0.23)
- * nor for 7 outputs a line (0.74 of 0.61). A gradient of the weights has lanes over channels if there are
- * enough: with 3 of them 0.33 of 0.42 ms, with 16 0.32 of 0.26. */
+/* An input gradient has stride times fewer, larger sums: 3 x 224 x 224 -> 192 by 16 x 16 takes
+ * 0.59 in place of 2.25 ms, 128 x 28 x 28 -> 256 by 4 x 4 0.78 of 1.01; by threes no longer with
+ * 32 channels (0.29 of 0.27). The others gain where turning by fours (pack.inc) is faster than
+ * gathering cell by cell: 3 x 224 x 224 -> 192 forward 0.63 in place of 0.71 ms, 64 x 112 x 112
+ * -> 128 by 4 x 4 2.16 of 2.64; not by threes (0.32 of 0.23) nor for 7 outputs a line (0.74 of
+ * 0.61). A gradient of the weights has lanes over channels if there are enough: with 3 of them
+ * 0.33 of 0.42 ms, with 16 0.32 of 0.26. */
 static int worth_turning(const fc_conv *conv, int pass)
 {
     enum { FEW = 8 };   /* channels that fill no vector, filters that fill no tile */
@@ -19,7 +20,8 @@ static int worth_turning(const fc_conv *conv, int pass)
         return 0;
     if (pass == FC_GRAD_INPUT)
         return step > 3 || (step == 3 && channels <= 2 * FEW);
-    return step > 3 && (step % 4 == 0 || step > 12) && conv->out[2] >= 12 && (pass == FC_FORWARD || channels < FEW);
+    return step > 3 && (step % 4 == 0 || step > 12) && conv->out[2] >= 12
+        && (pass == FC_FORWARD || channels < FEW);
 }
 
 int fc_patches_fit(const fc_conv *conv, int pass)
@@ -49,17 +51,19 @@ typedef struct {
     fc_units units;
 } copy;
 
-/* Line `at` of x, counted on over images, channels and the first two axes, whose cells are taps of a line of
- * outputs. */
+/* Line `at` of x, counted on over images, channels and the first two axes, whose cells are taps
+ * of a line of outputs. */
 static void turn_line(const copy *c, int64_t at)
 {
     const fc_conv *conv = c->conv;
-    const int64_t size = conv->dtype == FC_F64 ? 8 : 4, outputs = fc_volume(conv->out), step = conv->stride[2];
-    const int64_t y = at % conv->in[1], z = at / conv->in[1] % conv->in[0], channel = at / conv->in[1] / conv->in[0];
+    const int64_t size = conv->dtype == FC_F64 ? 8 : 4, step = conv->stride[2];
+    const int64_t outputs = fc_volume(conv->out), channel = at / conv->in[1] / conv->in[0];
+    const int64_t y = at % conv->in[1], z = at / conv->in[1] % conv->in[0];
     const int64_t row = z / conv->stride[0] * conv->out[1] + y / conv->stride[1];
     const int64_t tap = (z % conv->stride[0] * conv->stride[1] + y % conv->stride[1]) * step;
     char *line = c->x + at * conv->in[2] * size;
-    char *taps = c->patches + ((channel * fc_volume(conv->kernel) + tap) * outputs + row * conv->out[2]) * size;
+    const int64_t plane = channel * fc_volume(conv->kernel) + tap;
+    char *taps = c->patches + (plane * outputs + row * conv->out[2]) * size;
     if (c->back)
         fc_active[conv->dtype]->pack_transposed(taps, outputs, step, conv->out[2], step, line);
     else

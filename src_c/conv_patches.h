@@ -1,10 +1,11 @@
-/* Kernels as long as their stride: each cell meets one output, and the convolution is one with a kernel of 1
- * of an image whose channels are a patch's cells,
+/* Kernels as long as their stride: each cell meets one output, and the convolution is one with a
+ * kernel of 1 of an image whose channels are a patch's cells,
  *
  *     patches[n, c, r, o] = x[n, c, o * stride + r]     (N, C * K, out), r = 0 .. K - 1
  *
- * of the same weights: neither they nor y change. Turned once, patches are read by vectors in place of
- * single cells, and the gradient of the input is one sum instead of one for each phase of the stride.
+ * of the same weights: neither they nor y change. Turned once, patches are read by vectors in
+ * place of single cells, and the gradient of the input is one sum instead of one for each phase
+ * of the stride.
  */
 #ifndef FC_CONV_PATCHES_H
 #define FC_CONV_PATCHES_H

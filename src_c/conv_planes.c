@@ -26,18 +26,18 @@
  * cut below NARROW lanes. Constants, so that the choice of a way is the same on every ISA. */
 enum { PLANES_BYTES = 384 << 10, TILE_BYTES = 128 << 10, NARROW = 384 };
 
-/* Products of one chain, where channels are summed too: 34 channels of 11 x 11 x 11 taps in one were
- * off by 67 eps. Of one channel alone the ways must agree in every bit, and no other cuts. */
+/* Products of one chain, where channels are summed too: 34 channels of 11 x 11 x 11 taps in one
+ * were off by 67 eps. Of one channel alone the ways must agree in every bit, and no other cuts. */
 enum { CHAIN = 2048 };
 
-/* Of the weights that several sums read in turn, a quarter of a Zen 4's L2. Input gradient of 3x3, stride 2,
- * 256 x 14 x 14 -> 512: 1.54 ms with a copy for each phase, 1.52 so, but 1.91 and 1.53 where others press
- * on the L3. */
+/* Of the weights that several sums read in turn, a quarter of a Zen 4's L2. Input gradient of
+ * 3x3, stride 2, 256 x 14 x 14 -> 512: 1.54 ms with a copy for each phase, 1.52 so, but 1.91 and
+ * 1.53 where others press on the L3. */
 enum { WEIGHT_BYTES = 256 << 10 };
 
-/* Source and outputs of all images, in bytes, beyond which depthwise outputs are asked for before they are
- * written: 64 x 224 x 224, 3 x 3, float: 3.9 -> 2.4 ms. Where a cache has them that is in vain, and
- * 192 x 28 x 28 took 4 % longer. */
+/* Source and outputs of all images, in bytes, beyond which depthwise outputs are asked for
+ * before they are written: 64 x 224 x 224, 3 x 3, float: 3.9 -> 2.4 ms. Where a cache has them
+ * that is in vain, and 192 x 28 x 28 took 4 % longer. */
 enum { FAR_BYTES = 4 << 20 };
 
 /* Along one axis: tap r reads phase slot r % slots, `ahead(r)` cells of that phase further on. */
@@ -172,7 +172,8 @@ static int lines_join(const plan *p)
         && p->job->out_axis[1] == axis[2].outputs;
 }
 
-/* Outputs [begin[0] + z, begin[1] + y .. + many) of the box, `wide` of each line, b->rows of the group. */
+/* Outputs [begin[0] + z, begin[1] + y .. + many) of the box, `wide` of each line, b->rows of the
+ * group. */
 static void compute(const plan *p, const sum *s, const box *b, const char *planes, char *tile, int64_t z,
                     int64_t y, int64_t many, int64_t wide)
 {
@@ -397,7 +398,8 @@ static void cut_rows(plan *p, int threads)
     p->parts = fc_parts(job->rows, p->part_rows);
 }
 
-/* The job whose planes all of the jobs read: at stride 1, the cells from the first to the last tap of any. */
+/* The job whose planes all of the jobs read: at stride 1, the cells from the first to the last
+ * tap of any. */
 static fc_job common_job(const fc_job *jobs, int64_t count)
 {
     fc_job all = jobs[0];

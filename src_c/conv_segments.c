@@ -1,11 +1,11 @@
-/* Where padding is large, outputs meet few of the taps: for a 3x3 kernel with dilation and padding 12
- * on a 33 x 33 image 0.57 of all products are with cells. So axes are cut where the set of taps that
- * outputs meet changes, and what lies between cuts is a job with fewer outputs and fewer taps: 9 in
- * that case.
+/* Where padding is large, outputs meet few of the taps: for a 3x3 kernel with dilation and
+ * padding 12 on a 33 x 33 image 0.57 of all products are with cells. So axes are cut where the
+ * set of taps that outputs meet changes, and what lies between cuts is a job with fewer outputs
+ * and fewer taps: 9 in that case.
  *
- * A job of n outputs and t taps takes (n + END) * t steps, and its own `SMALL` multiply-adds: along
- * three axes the sum over all segments is the product of the axes' sums of n * t, plus END times the
- * product of their sums of t.
+ * A job of n outputs and t taps takes (n + END) * t steps, and its own `SMALL` multiply-adds:
+ * along three axes the sum over all segments is the product of the axes' sums of n * t, plus END
+ * times the product of their sums of t.
  */
 #include "conv_job.h"
 

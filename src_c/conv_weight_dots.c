@@ -9,9 +9,9 @@
  *
  *     dw[f, c, r] = sum over s of dy[s] x_phase[s + shift of r]
  *
- * is one dot product, line by line, and a register tile holds several. Its columns are the taps of a row
- * of the kernel. Its rows are filters or, where a group has few of them, taps as well: those of
- * one phase differ by multiples of a jump, which may as well be taken from dy,
+ * is one dot product, line by line, and a register tile holds several. Its columns are the taps
+ * of a row of the kernel. Its rows are filters or, where a group has few of them, taps as well:
+ * those of one phase differ by multiples of a jump, which may as well be taken from dy,
  *
  *     sum over s of dy[s] x[s + shift + i * jump] = sum over s of dy[s - i * jump] x[s + shift],
  *
@@ -94,8 +94,8 @@ static taps_along taps_of(const fc_conv *conv, int a)
 }
 
 /* Cycles of Zen 4 for 64 bytes of lanes in tiles of so many rows and columns (measured). A load
- * across two cache lines takes two. In one step: a long kernel has many columns, and is planned anew
- * at each call. */
+ * across two cache lines takes two. In one step: a long kernel has many columns, and is planned
+ * anew at each call. */
 static double tile_cost(int64_t rows, int64_t cols, int aligned)
 {
     const double r = (double)rows, loads = (aligned ? 1 : 1.8) * r, c = (double)(cols % 3);
@@ -155,8 +155,8 @@ static void count_phase(const job *j, double times, int64_t taps, fc_weight_dots
     }
 }
 
-/* Copies of one image and group, whose planes have been laid out. Vectors that lie wholly in the array
- * are copied line by line; the others, at the ends of lines, column by column. */
+/* Copies of one image and group, whose planes have been laid out. Vectors that lie wholly in the
+ * array are copied line by line; the others, at the ends of lines, column by column. */
 static void count_copies(const job *j, int64_t lanes, double planes_of_x, fc_weight_dots_shape *w)
 {
     const fc_conv *conv = &j->conv;

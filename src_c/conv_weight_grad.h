@@ -1,19 +1,19 @@
 /* Two ways to the gradient of the weights; for depthwise kernels conv_channelwise.h has another.
  *
- * Both compute dw[f, c, r] = sum over n, o of dy[n, f, o] x[n, c, o * stride + r * dilation - before]
- * as matrix products: conv_weight_grad.c with lanes over channels, conv_weight_dots.c, where a
- * group has too few of them, with lanes over outputs. `conv` has its axes merged.
+ * Both compute dw[f, c, r] = sum over n, o of dy[n, f, o] x[n, c, o * stride + r * dilation -
+ * before] as matrix products: conv_weight_grad.c with lanes over channels, conv_weight_dots.c,
+ * where a group has too few of them, with lanes over outputs. `conv` has its axes merged.
  */
 #ifndef FC_CONV_WEIGHT_GRAD_H
 #define FC_CONV_WEIGHT_GRAD_H
 
 #include "conv_plan.h"
 
-/* What lanes over channels would do for one group and the whole batch: terms of a sum, added up over
- * taps, and the lines of outputs that they come in; rows of dw worked on together; taps that are
- * lanes of one product, channels of a block; blocks, strips of each and products of that; cells
- * turned for each channel, so many of a line at a time; are sums turned outside dw? And elements
- * looked at for each row because of padding. */
+/* What lanes over channels would do for one group and the whole batch: terms of a sum, added up
+ * over taps, and the lines of outputs that they come in; rows of dw worked on together; taps
+ * that are lanes of one product, channels of a block; blocks, strips of each and products of
+ * that; cells turned for each channel, so many of a line at a time; are sums turned outside dw?
+ * And elements looked at for each row because of padding. */
 typedef struct {
     double terms, lines, cells, scanned;
     int64_t block_rows, in_row, channels, blocks, strips, products, line;
@@ -23,10 +23,10 @@ typedef struct {
 fc_weight_channels_shape fc_weight_channels_count(const fc_conv *conv);
 
 /* What lanes over outputs would do for one image: the time of its tiles, in multiply-adds of 64
- * bytes of lanes; rows of these that are read across two cache lines; lines of outputs that tiles
- * are given; products called for and sums across lanes; vectors of so many bytes copied, columns of
- * them at the edges of planes, cells copied one by one, vectors cleared; strips of outputs. And for all images, 64
- * bytes of scratch, `fits` where that is not too much. */
+ * bytes of lanes; rows of these that are read across two cache lines; lines of outputs that
+ * tiles are given; products called for and sums across lanes; vectors of so many bytes copied,
+ * columns of them at the edges of planes, cells copied one by one, vectors cleared; strips of
+ * outputs. And for all images, 64 bytes of scratch, `fits` where that is not too much. */
 typedef struct {
     int fits;
     double tiles, across, lines, calls, sums, copied, edges, singly, cleared, strips, scratch;

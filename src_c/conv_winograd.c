@@ -6,10 +6,10 @@
  * nor the number of tiles leaves lanes idle.
  *
  * A chunk of strips at a time: V is filled, then (block of filters) x (run of depths) x (band of
- * strips) are multiplied and finished. Where there are strips enough, each member of the team has chunks
- * of its own, and nothing to wait for; else they share the chunk, first the filling, then the
- * blocks of filters. Channels are summed in slices (conv_winograd_weights.h), each one chain,
- * whose sums are added in order.
+ * strips) are multiplied and finished. Where there are strips enough, each member of the team
+ * has chunks of its own, and nothing to wait for; else they share the chunk, first the filling,
+ * then the blocks of filters. Channels are summed in slices (conv_winograd_weights.h), each one
+ * chain, whose sums are added in order.
  */
 #include "conv_winograd.h"
 
@@ -24,9 +24,9 @@
 /* Filters are rounded up to so many bytes: half a vector of AVX-512, which takes half its time. */
 enum { HALF_VECTOR = 32 };
 
-/* With so many chunks a member, those who are done early take of the others': on two threads 1.05 to
- * 1.3 times as fast with 14 to 16, while cores are shared with strangers; with 2 to 4 it is 0.97,
- * as what was in the other's cache is fetched. */
+/* With so many chunks a member, those who are done early take of the others': on two threads
+ * 1.05 to 1.3 times as fast with 14 to 16, while cores are shared with strangers; with 2 to 4 it
+ * is 0.97, as what was in the other's cache is fetched. */
 enum { MANY_CHUNKS = 8 };
 
 typedef fc_winograd_plan plan;
@@ -106,8 +106,8 @@ static void fetch(const char *from, int64_t bytes)
 /* One slice of the products of one block of filters, run of depths and band of strips. */
 typedef struct { int64_t group, block, slice, depth, depths, strip, count; } part;
 
-/* A chunk, strips [first, first + count), and those of the next one, of which there may be none; of what a
- * member does for this chunk, `done` units of `all` are done. */
+/* A chunk, strips [first, first + count), and those of the next one, of which there may be none;
+ * of what a member does for this chunk, `done` units of `all` are done. */
 typedef struct { int64_t group, first, count, next, more, done, all; } chunk;
 
 /* Have the share `done` of `all` of a band's outputs brought to L2. */
@@ -157,9 +157,9 @@ static int64_t u_point(const plan *p, int64_t i)
     return i / across * p->u.x.points + i % across;
 }
 
-/* A band's tiles in M, by what they have less: first such as lack infinity along x, then whole ones,
- * then such as lack it along y, then along both. So at each point those that have it lie in a row.
- * start[y][x] is where the first of a kind stands. */
+/* A band's tiles in M, by what they have less: first such as lack infinity along x, then whole
+ * ones, then such as lack it along y, then along both. So at each point those that have it lie
+ * in a row. start[y][x] is where the first of a kind stands. */
 typedef struct { int64_t start[2][2], all; } order;
 
 static order order_of(const plan *p, const part *of)
@@ -267,8 +267,9 @@ static void store(const call *c, const scratch *s, const fc_strip *at, int64_t g
     }
 }
 
-/* From M, whose rows begin at `products` for whole tiles, at `less` for those without infinity along
- * x, to the outputs of one strip and vector of filters. Returns whether all of M was finite. */
+/* From M, whose rows begin at `products` for whole tiles, at `less` for those without infinity
+ * along x, to the outputs of one strip and vector of filters. Returns whether all of M was
+ * finite. */
 static int finish(const call *c, const scratch *s, const fc_strip *at, int64_t group,
                   int64_t filter, int64_t depth, const char *products, const char *less)
 {

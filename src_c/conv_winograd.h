@@ -6,9 +6,9 @@
  * outermost axis of a 3-D kernel, and axes with one tap, are summed as written.
  *
  * A stride cuts the taps into phases, which are convolutions with stride 1 over every stride-th
- * cell. They have tiles in common, and their products are added: 3x3 with stride 2 takes (5 + 4)^2 for
- * 4x4 outputs, 9/16 of the sum as written. r is then the taps of one phase. In the input gradient each
- * phase makes outputs of its own.
+ * cell. They have tiles in common, and their products are added: 3x3 with stride 2 takes
+ * (5 + 4)^2 for 4x4 outputs, 9/16 of the sum as written. r is then the taps of one phase. In the
+ * input gradient each phase makes outputs of its own.
  *
  * Bits depend on the geometry of one item and the dtype alone.
  */

@@ -2,8 +2,8 @@
 
 #include "arena.h"
 
-/* The source of row i of a strip's outputs, all taps and channels: cells [tap][channel][lanes]. Of tap t,
- * w_at[t] is where the weights have it, cell_at[t] where `cells` do. */
+/* The source of row i of a strip's outputs, all taps and channels: cells [tap][channel][lanes].
+ * Of tap t, w_at[t] is where the weights have it, cell_at[t] where `cells` do. */
 static void gather_cells(const fc_winograd_plan *p, const char *source, const fc_strip *at,
                          int64_t group, int64_t depth, int64_t i, int64_t lanes, char *cells,
                          int64_t *w_at, int64_t *cell_at)

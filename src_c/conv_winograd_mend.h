@@ -1,4 +1,5 @@
-/* What is not finite spreads over its tile. Sums that it reached are done again as they are written. */
+/* What is not finite spreads over its tile. Sums that it reached are done again as they are
+ * written. */
 #ifndef FC_CONV_WINOGRAD_MEND_H
 #define FC_CONV_WINOGRAD_MEND_H
 

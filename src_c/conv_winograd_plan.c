@@ -15,9 +15,9 @@ static const int64_t V_BYTES = 1 << 20, M_BYTES = 512 << 10, L3_BYTES = 12 << 20
  * are summed saves 1 to 3 % of the time; it costs 2 % where they are. So it is with U. */
 static const int64_t FAR_BYTES = 2 << 20, U_FAR_BYTES = 256 << 10;
 
-/* Up to so many bytes a member rather transforms all of U than reads half of it from where the other
- * core has just written it: 64 channels of 56 x 56 take 0.36 in place of 0.40 ms on two threads. At
- * 2 to 5 MB it is the same, at 9 MB 1.17 times as long. */
+/* Up to so many bytes a member rather transforms all of U than reads half of it from where the
+ * other core has just written it: 64 channels of 56 x 56 take 0.36 in place of 0.40 ms on two
+ * threads. At 2 to 5 MB it is the same, at 9 MB 1.17 times as long. */
 static const int64_t OWN_BYTES = 4 << 20;
 
 int64_t fc_winograd_cache_bytes(void) { return L3_BYTES; }
@@ -53,8 +53,8 @@ static void plan_chunks(fc_winograd_plan *p, int64_t v_strip, int64_t u_bytes)
     p->chunk = fc_parts(strips, p->chunks);
 }
 
-/* One block of filters reads V but once: it need be no larger than what a band reads, and is still in
- * L2 then. 64 channels take 0.99 of the time. */
+/* One block of filters reads V but once: it need be no larger than what a band reads, and is
+ * still in L2 then. 64 channels take 0.99 of the time. */
 static void narrow_chunks(fc_winograd_plan *p)
 {
     const int team = p->alone ? p->team : 1;

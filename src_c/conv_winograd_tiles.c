@@ -6,9 +6,10 @@
 
 enum { POINTS = FC_WINOGRAD_POINTS, TOGETHER = 2 * FC_LINE };   /* bytes that are asked for at once */
 
-/* Cells of a strip's row: measured on 56 x 56 and 224 x 224 images, half or twice as many are 2 to 5 %
- * slower. Bytes of the cells that are staged for strips one below the other: what they have in common
- * is staged once, 64 channels of 56 x 56 take 0.98 to 0.99 of the time that strips by themselves do. */
+/* Cells of a strip's row: measured on 56 x 56 and 224 x 224 images, half or twice as many are 2
+ * to 5 % slower. Bytes of the cells that are staged for strips one below the other: what they
+ * have in common is staged once, 64 channels of 56 x 56 take 0.98 to 0.99 of the time that
+ * strips by themselves do. */
 static const int64_t STRIP_CELLS = 64, STAGE_BYTES = 160 << 10;
 
 /* So many runs of tiles, of which the last may lack some. */
@@ -214,8 +215,8 @@ static window window_of(const fc_tiled *t, const fc_strip *at)
     return w;
 }
 
-/* V of one strip, whose cells stand from row `below` of the stage on: both axes at once. Smaller tiles,
- * of which only axes without a stride have some, stand behind the others. */
+/* V of one strip, whose cells stand from row `below` of the stage on: both axes at once. Smaller
+ * tiles, of which only axes without a stride have some, stand behind the others. */
 static void transform_fused(const fc_tiled *t, const window *w, const fc_strip *at, int64_t below,
                             int64_t tiles, const char *stage, char *v)
 {

@@ -7,14 +7,14 @@
 #include "kernels.h"
 
 /* One axis as its tiles see it: tap i of output j meets cell j * stride + first + i * spread,
- * spread > 0. Tile t holds the outputs start(t) + i * spread, i < tile, so that it is dense in its
- * phase of the dilation; `spread` tiles in a row cover a dense run of outputs. Axes with one tap are
- * not transformed: tiles of one output and one point.
+ * spread > 0. Tile t holds the outputs start(t) + i * spread, i < tile, so that it is dense in
+ * its phase of the dilation; `spread` tiles in a row cover a dense run of outputs. Axes with one
+ * tap are not transformed: tiles of one output and one point.
  *
- * A tile has the `all` points of winograd.inc, or all but infinity and one output less where that is
- * less work: 3, 6 or 9 outputs at 3 taps. An axis may be mixed: `tile` outputs and `points` points in
- * its first `whole` runs of `spread` tiles, one less of both in those behind them. 29 outputs then
- * take 5 * 6 + 3 * 5 products in place of 8 * 6.
+ * A tile has the `all` points of winograd.inc, or all but infinity and one output less where
+ * that is less work: 3, 6 or 9 outputs at 3 taps. An axis may be mixed: `tile` outputs and
+ * `points` points in its first `whole` runs of `spread` tiles, one less of both in those behind
+ * them. 29 outputs then take 5 * 6 + 3 * 5 products in place of 8 * 6.
  *
  * Taps p, p + stride, .. meet every stride-th cell alone: the sum is one of `phases` sums of stride
  * 1, over other cells each, and they are added before the one transform back. The first `full` of
@@ -30,7 +30,8 @@ typedef struct {
 /* 0 where the axis does not fit: taps that the points do not serve, or phases of one tap each. */
 int fc_line_of(const fc_axis *axis, fc_line *line);
 
-/* Mix two axes of a sum, both of which are transformed. Where they do not allow it, nothing changes. */
+/* Mix two axes of a sum, both of which are transformed. Where they do not allow it, nothing
+ * changes. */
 void fc_line_mix(fc_line *y, fc_line *x);
 
 static inline int64_t fc_line_start(const fc_line *line, int64_t tile)
@@ -73,8 +74,8 @@ typedef struct {
 
 fc_strip fc_strip_at(const fc_strips *strips, int64_t strip);
 
-/* An array to be transformed. V lies [point][block of channels][strip][plane][phase][tile][channel];
- * outputs have one phase. */
+/* An array to be transformed. V lies
+ * [point][block of channels][strip][plane][phase][tile][channel]; outputs have one phase. */
 typedef struct {
     const fc_kernels *kernels;
     int64_t size, lanes;                  /* of an element, of a vector */
@@ -104,13 +105,13 @@ int64_t fc_tiled_rows_bytes(const fc_tiled *tiled);
 void fc_tiled_fill(const fc_tiled *tiled, int64_t group, int64_t first, int64_t count,
                    char *stage, char *rows, char *v, int member, int team);
 
-/* Of the cells that strips [first, first + count) of a plane look at, about the share `part` of `parts`: for
- * each channel from `channel` on a run of them. Only to be asked for. */
+/* Of the cells that strips [first, first + count) of a plane look at, about the share `part` of
+ * `parts`: for each channel from `channel` on a run of them. Only to be asked for. */
 fc_rows fc_tiled_soon(const fc_tiled *tiled, int64_t group, int64_t channel, int64_t first, int64_t count,
                       int64_t part, int64_t parts);
 
-/* Rows that are walked together lie an odd number of cache lines apart, so that no two of them share
- * a set of L1: 36 in two or four sets are 6 % of a whole convolution. */
+/* Rows that are walked together lie an odd number of cache lines apart, so that no two of them
+ * share a set of L1: 36 in two or four sets are 6 % of a whole convolution. */
 static inline int64_t fc_odd_lines(int64_t distance, int64_t size)
 {
     const int64_t line = FC_LINE / size, lines = fc_parts(distance, line);

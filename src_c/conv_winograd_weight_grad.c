@@ -7,11 +7,11 @@
  * summed over all tiles before the one transform back: at each point a matrix product
  * M [channel][filter] of X [tile][channel] and Y [tile][filter].
  *
- * A chunk of strips at a time: X and Y are filled, then added to the M of each (block of channels) x
- * (block of filters); M becomes dw after the last chunk. Many strips make several parts, each of
- * some chunks and with an M of its own: members of the team then work on parts of their own, and
- * wait for nobody before the Ms are added. Else they share the chunk. Parts and chunks depend on
- * the geometry alone, so does then the order of every sum.
+ * A chunk of strips at a time: X and Y are filled, then added to the M of each (block of
+ * channels) x (block of filters); M becomes dw after the last chunk. Many strips make several
+ * parts, each of some chunks and with an M of its own: members of the team then work on parts of
+ * their own, and wait for nobody before the Ms are added. Else they share the chunk. Parts and
+ * chunks depend on the geometry alone, so does then the order of every sum.
  */
 #include "conv_winograd.h"
 
@@ -477,8 +477,8 @@ static int gradient(const fc_conv *conv, const void *dy, const void *x, void *dw
         return FC_OK;
     }
     call c = {.p = &p, .dw = dw};
-    /* Planes of dy that meet nothing but padding are left out, and so are the sums of such taps: not if
-     * they would make NaN of it. */
+    /* Planes of dy that meet nothing but padding are left out, and so are the sums of such taps:
+     * not if they would make NaN of it. */
     if ((p.idle || meets_padding(&p.axis[0])) && !p.kernels->finite(dy, conv->batch * p.y.image))
         return as_written(conv, dy, x, dw, threads);
     scratch s;

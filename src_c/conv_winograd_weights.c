@@ -9,8 +9,8 @@ enum {
     POINTS = FC_WINOGRAD_POINTS,
 };
 
-/* Blocks that are kept are as wide as may be: wider ones read V less often. Where U is transformed as
- * it is needed, a slice of a block is to stay in L2: U_BYTES. */
+/* Blocks that are kept are as wide as may be: wider ones read V less often. Where U is
+ * transformed as it is needed, a slice of a block is to stay in L2: U_BYTES. */
 static const int64_t U_BYTES = 600 << 10;
 
 /* Terms of a sum for each channel: taps in depth, and phases of the stride. */
@@ -25,8 +25,8 @@ int64_t fc_winograd_slice(int64_t channels, int64_t taps)
     return fc_round_up(fc_parts(channels, parts), CHANNELS);
 }
 
-/* 7 x 7 x 7 taps with stride 3 were off by 53 eps, all 1008 terms of a slice in one chain: one tap at
- * once, 20 eps for 6 % of the time. Up to twice a slice's usual length is no such harm. */
+/* 7 x 7 x 7 taps with stride 3 were off by 53 eps, all 1008 terms of a slice in one chain: one
+ * tap at once, 20 eps for 6 % of the time. Up to twice a slice's usual length is no such harm. */
 int64_t fc_winograd_taps_at_once(int64_t slice, int64_t phases)
 {
     return fc_most(1, 2 * FC_WINOGRAD_TERMS / (slice * phases));

@@ -5,12 +5,12 @@
 
 #include "gated_rnn_job.h"
 
-/* CHUNK rows a chunk: few enough that what the sums read is still in the caches, enough that what they
- * are added to is read and written seldom; twice as many where that is more than SUMS bytes, too much for
- * L2 (T 100, B 64, n 128, m 1024: 166 -> 159 ms for the sums; T 100, B 32, n 64, m 64 would lose 1 %).
- * They are summed for BAND columns of a matrix at a time, whose columns of h or x (64 or 128 KB in
- * float32) stay in L2. A team keeps KEPT rows, so that who is held up in one chunk does not hold up the
- * others. */
+/* CHUNK rows a chunk: few enough that what the sums read is still in the caches, enough that
+ * what they are added to is read and written seldom; twice as many where that is more than SUMS
+ * bytes, too much for L2 (T 100, B 64, n 128, m 1024: 166 -> 159 ms for the sums; T 100, B 32,
+ * n 64, m 64 would lose 1 %). They are summed for BAND columns of a matrix at a time, whose
+ * columns of h or x (64 or 128 KB in float32) stay in L2. A team keeps KEPT rows, so that who is
+ * held up in one chunk does not hold up the others. */
 enum { FC_CHUNK = 512, FC_SUMS = 1 << 20, FC_BAND = 32, FC_LEVELS = 48, FC_KEPT = 2048, FC_SLOTS = FC_KEPT / FC_CHUNK };
 
 static inline int64_t fc_chunk_rows(const fc_gated_rnn *net, int64_t size)
@@ -100,8 +100,8 @@ void fc_list_rows(fc_gated_back *job, int64_t chunk);
 /* dx of the part's sequences, the inputs j of it, at steps [t0, t1) of one chunk. */
 void fc_add_inputs(const fc_gated_back *job, const fc_part *part, int64_t t0, int64_t t1);
 
-/* Add the chunk's rows to FC_BAND columns of dw_h; or of dw_c and dw_x; or to a panel of the biases.
- * The last chunk leaves the sums in the gradients. */
+/* Add the chunk's rows to FC_BAND columns of dw_h; or of dw_c and dw_x; or to a panel of the
+ * biases. The last chunk leaves the sums in the gradients. */
 void fc_sum_band(const fc_gated_back *job, int64_t band, int64_t chunk);
 
 #endif

@@ -131,9 +131,9 @@ static void skip_ended(const job *job, const fc_part *part, int64_t t)
     }
 }
 
-/* The product before a gate. Where the gate's rows lie one behind the other, and few enough for L2, they are
- * brought there meanwhile: beside a process that copies memory the way back takes 1.63 ms in place of 1.82
- * (T 100, B 32, n 64, m 64), 27.8 in place of 29.6 (256, 256). */
+/* The product before a gate. Where the gate's rows lie one behind the other, and few enough for
+ * L2, they are brought there meanwhile: beside a process that copies memory the way back takes
+ * 1.63 ms in place of 1.82 (T 100, B 32, n 64, m 64), 27.8 in place of 29.6 (256, 256). */
 static void add_before(const share *own, const fc_part *part, int64_t t, const fc_gate_back *gate)
 {
     const job *job = own->job;
@@ -206,9 +206,10 @@ static void pack_inputs(const job *job, int64_t number)
     pack(job, job->w_x, n, 0, n, job->width, number, job->panels_x);
 }
 
-/* Steps whose inputs' gradients are one product, while their ds and du are in L2: as many as have NEAR
- * bytes of these (T 100, B 64, n 128, m 1024: a chunk's together took 37 to 41 ms, and take 31). One
- * sequence's rows of dx may lie apart from the others': eight steps fill the register tile. */
+/* Steps whose inputs' gradients are one product, while their ds and du are in L2: as many as
+ * have NEAR bytes of these (T 100, B 64, n 128, m 1024: a chunk's together took 37 to 41 ms, and
+ * take 31). One sequence's rows of dx may lie apart from the others': eight steps fill the
+ * register tile. */
 enum { NEAR = 256 << 10 };
 static int64_t steps_near(const job *job, int64_t sequences)
 {
@@ -375,8 +376,8 @@ static void clear_rest(const job *job)
         memset(grads->h0, 0, (size_t)net->batch * m * size);
 }
 
-/* States of a tap: a power of two, so that no tap lies in two panels. Those that the last one has too
- * many are zeros, and beginning a tap costs as much as 0.3 of a state. */
+/* States of a tap: a power of two, so that no tap lies in two panels. Those that the last one
+ * has too many are zeros, and beginning a tap costs as much as 0.3 of a state. */
 static int64_t tap_length(int64_t states, int64_t lanes)
 {
     int64_t best = lanes;

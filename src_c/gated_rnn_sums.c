@@ -1,8 +1,8 @@
 /* The gated network's way back: what is summed over the steps of a chunk (gated_rnn_backward.c).
  *
- * dW_h = sum ds h[t-1]^T, dW_c = sum ds x^T and dW_x = sum du x^T are summed transposed, FC_BAND columns of
- * h or x at a time, and turned over at last; dx = W_c^T ds + W_x^T du; the biases' gradients are pairwise
- * sums of ds and du.
+ * dW_h = sum ds h[t-1]^T, dW_c = sum ds x^T and dW_x = sum du x^T are summed transposed, FC_BAND
+ * columns of h or x at a time, and turned over at last; dx = W_c^T ds + W_x^T du; the biases'
+ * gradients are pairwise sums of ds and du.
  */
 #include "gated_rnn_back.h"
 

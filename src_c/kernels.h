@@ -78,8 +78,8 @@ typedef struct {
  *     y[m * y_row + l] = bias + sum over a < kernel, b < taps of
  *                        w[a * w_row + b * w_step] * x[(m + a) * x_row + tap[b] + l],
  *
- * m < rows, l < width. Each row of x is readable up to two vectors past the last lane. `far`: does y
- * come from memory, so that it is asked for beforehand? */
+ * m < rows, l < width. Each row of x is readable up to two vectors past the last lane. `far`:
+ * does y come from memory, so that it is asked for beforehand? */
 typedef struct {
     int64_t rows, width, kernel, taps;
     int far;
@@ -197,8 +197,8 @@ typedef struct {
  *
  *     c = sigmoid(s + b_c);  u_tape = u + b_x;  h = c * h_prev + (1 - c) * u_tape
  *
- * s and u in rows s_row apart; h, h_tape (a second h), c_tape, u_tape (all three NULL: no tape) h_row
- * apart. */
+ * s and u in rows s_row apart; h, h_tape (a second h), c_tape, u_tape (all three NULL: no tape)
+ * h_row apart. */
 typedef struct {
     int64_t rows, count;
     const void *s, *u;
@@ -214,10 +214,10 @@ typedef struct {
  *
  *     du = dh * (1 - c);  ds = dh * (h_prev - u) * c * (1 - c);  carry = dh * c
  *
- * grad_h and the tape in rows h_row apart. ds and du in panels of `width` lanes: state first + j of
- * row r at (first + j) / width * panel + r * width + (first + j) % width. `first` and `width` are
- * multiples of `lanes`. A row of carry, ds and du is written in whole vectors: behind the last state
- * ds and du are 0. */
+ * grad_h and the tape in rows h_row apart. ds and du in panels of `width` lanes: state first + j
+ * of row r at (first + j) / width * panel + r * width + (first + j) % width. `first` and `width`
+ * are multiples of `lanes`. A row of carry, ds and du is written in whole vectors: behind the
+ * last state ds and du are 0. */
 typedef struct {
     int64_t rows, first, count;
     void *carry;
@@ -323,9 +323,9 @@ typedef struct {
     int64_t to_row, to_point;
 } fc_winograd_square;
 
-/* DATA along both axes in one pass, for a row of `tiles` tiles. Tile t = spread * i + phase looks at
- * the columns start + k * spread, k < points - less_x, start = spread * step * i + phase, of
- * points - less_y lines
+/* DATA along both axes in one pass, for a row of `tiles` tiles. Tile t = spread * i + phase
+ * looks at the columns start + k * spread, k < points - less_x,
+ * start = spread * step * i + phase, of points - less_y lines
  *
  *     from[y * from_y + (column - before) * from_x]     before <= column < behind, else 0
  *
@@ -341,9 +341,9 @@ typedef struct {
     int64_t to_row, to_point;
 } fc_winograd_inputs;
 
-/* OUTPUT along both axes in one pass, for a row of `tiles` tiles of length x length outputs, of which
- * the first `step` columns count: from the points from[t * from_tile + y * from_row + k * from_point],
- * the columns as above, to
+/* OUTPUT along both axes in one pass, for a row of `tiles` tiles of length x length outputs, of
+ * which the first `step` columns count: from the points
+ * from[t * from_tile + y * from_row + k * from_point], the columns as above, to
  *
  *     to[y * to_y + column * lanes]     y < length, column < width */
 typedef struct {
@@ -382,7 +382,8 @@ typedef struct {
                             int64_t width, void *to);
     /* sum[j] = x[row[0] + j] + x[row[1] + j] + ..., j < count; sum may be one of those rows */
     void (*sum_rows)(const void *x, const int64_t *row, int64_t rows, int64_t count, void *sum);
-    /* x[0] + x[1] + ..., count terms: pairwise and in double, in an order that depends on count alone */
+    /* x[0] + x[1] + ..., count terms: pairwise and in double, in an order that depends on count
+     * alone */
     double (*sum)(const void *x, int64_t count);
     void (*lay_lines)(const fc_lines *);
     void (*lane_dots)(const fc_lane_dots *);

@@ -40,10 +40,10 @@ static inline int64_t fc_take(fc_units *units, int64_t count)
     return __atomic_fetch_add(&units->next, count, __ATOMIC_RELAXED);
 }
 
-/* Units of 0 .. count for one member: first three quarters of its share, which it finds in its cache
- * if it had them in the call before, then pieces of what the members' shares have left, from a
- * common heap. Groups of neighbouring units stay together; a piece of less than a group has at
- * least `least` units. */
+/* Units of 0 .. count for one member: first three quarters of its share, which it finds in its
+ * cache if it had them in the call before, then pieces of what the members' shares have left,
+ * from a common heap. Groups of neighbouring units stay together; a piece of less than a group
+ * has at least `least` units. */
 typedef struct {
     fc_units *heap;
     int64_t count, group, least;

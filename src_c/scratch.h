@@ -30,8 +30,8 @@ static inline void *fc_carve(char *base, size_t *used, int64_t bytes)
     return piece;
 }
 
-/* Pieces of memory that what follows a product will read, up to one without address: it brings them to
- * L2 meanwhile, each gemm as much twice as it reads of B. */
+/* Pieces of memory that what follows a product will read, up to one without address: it brings
+ * them to L2 meanwhile, each gemm as much twice as it reads of B. */
 typedef struct { const char *at, *end; } fc_soon;
 
 static inline fc_soon fc_piece(const void *at, int64_t bytes)
