@@ -49,7 +49,8 @@ static int best_slot(size_t bytes, size_t most)
 {
     int best = -1;
     for (int i = 0; i < SLOTS; i++)
-        if (slots[i] && slots[i]->bytes >= bytes && slots[i]->bytes <= most && (best < 0 || slots[i]->bytes < slots[best]->bytes))
+        if (slots[i] && slots[i]->bytes >= bytes && slots[i]->bytes <= most
+            && (best < 0 || slots[i]->bytes < slots[best]->bytes))
             best = i;
     return best;
 }

@@ -95,15 +95,17 @@ static inline void fc_multiply(const fc_attention_sizes *s, int64_t m, const voi
 }
 
 /* Pack a matrix (k, cols) whose rows lie `row` apart. */
-static inline void fc_pack(const fc_attention_sizes *s, const fc_panels *b, const void *matrix, int64_t row)
+static inline void fc_pack(const fc_attention_sizes *s, const fc_panels *b, const void *matrix,
+                           int64_t row)
 {
-    s->kn->pack_panels(b->k, b->cols, (fc_in){matrix, row}, (fc_in){0}, b->width, b->k * b->width, b->at);
+    s->kn->pack_panels(b->k, b->cols, (fc_in){matrix, row}, (fc_in){0}, b->width, b->k * b->width,
+                       b->at);
 }
 
 /* The transpose of a matrix (count, k) as the columns `column` and on: row p of the panels is
  * column p of the matrix. */
-static inline void fc_pack_transposed(const fc_attention_sizes *s, const fc_panels *b, int64_t column,
-                                      const void *matrix, int64_t count)
+static inline void fc_pack_transposed(const fc_attention_sizes *s, const fc_panels *b,
+                                      int64_t column, const void *matrix, int64_t count)
 {
     for (int64_t i = 0; i < count;) {
         const int64_t at = column + i, lane = at % b->width, room = b->width - lane;
@@ -155,9 +157,11 @@ static inline int64_t fc_slots(const fc_attention_sizes *s, int classes, const f
  * and so many that do not. One sequence has nothing to share of the first. As for the gated
  * network a member's share must be 200 Mflop, 2 ms, or the wait for a member whose core another
  * process keeps busy costs more than it brings. */
-static inline int fc_attention_threads(const fc_attention_sizes *s, int threads, double waiting, double free)
+static inline int fc_attention_threads(const fc_attention_sizes *s, int threads, double waiting,
+                                       double free)
 {
-    const double products = (s->B > 1 ? waiting : 0) + free, states = (double)(s->T * s->B) * (double)(1 + s->lags);
+    const double products = (s->B > 1 ? waiting : 0) + free;
+    const double states = (double)(s->T * s->B) * (double)(1 + s->lags);
     const double most = 2 * states * (double)(s->n * s->n) * products / 200e6;
     return most < 2 ? 1 : most < threads ? (int)most : threads;
 }

@@ -59,7 +59,8 @@ static void lay_out_lags(job *p, char *base, size_t *used, int64_t rows)
             p->score_lag[c] = fc_carve_panels(s, base, used, cols, group * rows);
     }
     p->triangle_length = fc_panels_length(s->n, s->n, p->score_x.width);
-    p->triangles = fc_carve(base, used, (s->net->shared || p->tape ? 0 : s->k * p->triangle_length) * s->size);
+    p->triangles = fc_carve(base, used,
+                            (s->net->shared || p->tape ? 0 : s->k * p->triangle_length) * s->size);
 }
 
 /* Lay out all scratch from `base` on; returns its size. */
@@ -171,7 +172,8 @@ static void pack_scores(void *context, int member, int64_t c, int64_t link)
     const job *p = context;
     const fc_attention_sizes *s = &p->s;
     (void)member, (void)link;
-    fc_pack(s, &p->score_lag[c], fc_at(p->symmetric, (p->of[c].first - 1) * s->n, s->size), s->cols);
+    fc_pack(s, &p->score_lag[c], fc_at(p->symmetric, (p->of[c].first - 1) * s->n, s->size),
+            s->cols);
 }
 
 /* --- scores --------------------------------------------------------------------------------- */
@@ -243,7 +245,8 @@ static void *grown_place(const job *p, int64_t t, int64_t lag, int64_t b)
 
 /* The scores of some states, from h[from] on, for the lags first .. last of a class: each as
  * soon as the panels that hold its columns are done, while (M + M^T) s is still in the caches. */
-static void score_class(const job *p, int c, int64_t rows, int64_t from, int64_t first, int64_t last, int64_t b0)
+static void score_class(const job *p, int c, int64_t rows, int64_t from, int64_t first,
+                        int64_t last, int64_t b0)
 {
     const fc_attention_sizes *s = &p->s;
     const fc_panels *matrices = &p->score_lag[c];
@@ -254,11 +257,12 @@ static void score_class(const job *p, int c, int64_t rows, int64_t from, int64_t
         const int64_t needed = (lag - of_first + 1) * n;
         if (done < needed) {
             const int64_t end = fc_least(fc_round_up(needed, matrices->width), matrices->cols);
-            fc_multiply_columns(s, rows, h.at, p->row_n, matrices, done, end, grown_place(p, from, of_first, b0),
-                                s->cols, NULL);
+            fc_multiply_columns(s, rows, h.at, p->row_n, matrices, done, end,
+                                grown_place(p, from, of_first, b0), s->cols, NULL);
             done = end;
         }
-        s->kn->dots(rows, 1, n, h, (fc_in){grown_place(p, from, lag, b0), s->cols}, 0.5, score_place(p, from, lag, b0));
+        s->kn->dots(rows, 1, n, h, (fc_in){grown_place(p, from, lag, b0), s->cols}, 0.5,
+                    score_place(p, from, lag, b0));
     }
 }
 
@@ -308,7 +312,8 @@ static void *attend(const job *p, int64_t t, int64_t b0, int64_t b1, fc_in *in)
 {
     const fc_attention_sizes *s = &p->s;
     const int64_t each = s->k + 1;
-    void *a = p->tape ? fc_at(p->tape->a, (t * s->B + b0) * each, s->size) : fc_at(p->a, b0 * each, s->size);
+    void *a = p->tape ? fc_at(p->tape->a, (t * s->B + b0) * each, s->size)
+                      : fc_at(p->a, b0 * each, s->size);
     in[0] = (fc_in){fc_at(p->wx, t * s->B + b0, s->size), 1};
     for (int64_t i = 1; i <= s->k; i++) {
         const fc_out place = score_place(p, t - i, i, b0);
@@ -329,7 +334,8 @@ static void finite_step(const job *p, int64_t t, int64_t b0, int64_t b1, fc_in *
     fc_in *weight = in, *source = in + each;
     void *a = attend(p, t, b0, b1, in), *h = state(p, t, b0), *mixed = h;
     if (shared)
-        mixed = p->tape ? fc_at(p->tape->mixed, (t * s->B + b0) * n, s->size) : fc_at(p->mixed, b0 * n, s->size);
+        mixed = p->tape ? fc_at(p->tape->mixed, (t * s->B + b0) * n, s->size)
+                        : fc_at(p->mixed, b0 * n, s->size);
     for (int64_t i = 0; i <= reach; i++) {
         weight[i] = (fc_in){fc_at(a, i, s->size), each};
         if (i && !shared) {
@@ -353,10 +359,13 @@ static void infinite_step(const job *p, int64_t t, int64_t b0, int64_t b1, int x
     const int newest = t - 1 >= -s->given;
     void *mixed = tape && x_too ? fc_at(tape->mixed, at * n, s->size) : fc_at(p->mixed, b0 * n, s->size);
     const fc_online step = {
-        .rows = b1 - b0, .n = n, .step = t, .lengths = s->net->lengths ? s->net->lengths + b0 : NULL,
+        .rows = b1 - b0, .n = n, .step = t,
+        .lengths = s->net->lengths ? s->net->lengths + b0 : NULL,
         .s = newest ? state(p, t - 1, b0) : NULL, .w = score_place(p, newest ? t - 1 : t, 1, b0).at,
-        .x = x_too ? fc_at(p->x, at * n, s->size) : NULL, .wx = x_too ? fc_at(p->wx, at, s->size) : NULL,
-        .mu = fc_at(p->mu, b0, s->size), .d = fc_at(p->d, b0, s->size), .d_lost = fc_at(p->d_lost, b0, s->size),
+        .x = x_too ? fc_at(p->x, at * n, s->size) : NULL,
+        .wx = x_too ? fc_at(p->wx, at, s->size) : NULL,
+        .mu = fc_at(p->mu, b0, s->size), .d = fc_at(p->d, b0, s->size),
+        .d_lost = fc_at(p->d_lost, b0, s->size),
         .num = fc_at(p->num, b0 * n, s->size), .num_lost = fc_at(p->num_lost, b0 * n, s->size),
         .c = mixed,
         .a = tape && x_too ? fc_at(tape->a, at, s->size) : fc_at(p->a, b0, s->size),
@@ -395,7 +404,8 @@ static void recur(void *context, int member, int64_t chain, int64_t link)
     const job *p = context;
     const fc_attention_sizes *s = &p->s;
     const int64_t groups = (s->B + p->group - 1) / p->group;
-    const int64_t b0 = fc_group_of_chain(groups, chain) * p->group, b1 = b0 + p->group < s->B ? b0 + p->group : s->B;
+    const int64_t b0 = fc_group_of_chain(groups, chain) * p->group;
+    const int64_t b1 = b0 + p->group < s->B ? b0 + p->group : s->B;
     const int64_t t0 = link * p->block, t1 = t0 + p->block < s->T ? t0 + p->block : s->T;
     fc_in *in = fc_at(p->member_in, member * 2 * (s->k + 1), sizeof(fc_in));
     if (t0 == 0 && s->infinite)

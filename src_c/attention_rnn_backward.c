@@ -77,7 +77,8 @@ static size_t lay_out(job *p, char *base, int team)
 
     p->value_x = fc_carve_panels(s, base, &used, n, group);
     for (int c = 0; c < p->classes; c++)
-        p->value_lag[c] = fc_carve_panels(s, base, &used, (p->of[c].last - p->of[c].first + 1) * n, p->of[c].group * group);
+        p->value_lag[c] = fc_carve_panels(s, base, &used, (p->of[c].last - p->of[c].first + 1) * n,
+                                          p->of[c].group * group);
     p->wide = fc_carve(base, &used, (shared ? 0 : n * s->cols) * s->size);
     p->y = fc_carve(base, &used, (shared ? T * B * n : p->slots * B * s->cols) * s->size);
     p->r = fc_carve(base, &used, T * B * s->size);
@@ -92,7 +93,8 @@ static size_t lay_out(job *p, char *base, int team)
     p->member_pack = fc_carve(base, &used, team * p->pack_length * s->size);
     p->y_length = fc_round_up(FC_ATTENTION_CHUNK * n, 64);
     p->member_y = fc_carve(base, &used, team * p->y_length * s->size);
-    p->work.done = fc_carve(base, &used, (groups > p->parts ? groups : p->parts) * (int64_t)sizeof(int64_t));
+    p->work.done = fc_carve(base, &used,
+                            (groups > p->parts ? groups : p->parts) * (int64_t)sizeof(int64_t));
     return used;
 }
 
@@ -149,7 +151,8 @@ static fc_in grown(const job *p, int64_t t, int64_t lag, int64_t b)
     const fc_attention_sizes *s = &p->s;
     if (t < -s->given)
         return (fc_in){state(p, t, b), s->n};
-    const void *at = fc_at(p->tape->grown, ((s->given + t) * s->B + b) * s->cols + (lag - 1) * s->n, s->size);
+    const void *at = fc_at(p->tape->grown, ((s->given + t) * s->B + b) * s->cols + (lag - 1) * s->n,
+                           s->size);
     return (fc_in){at, s->cols};
 }
 
@@ -199,9 +202,9 @@ static void separate_products(const job *p, int64_t t, int64_t b0, int64_t b1)
         const fc_lag_class *of = &p->of[c];
         const int64_t steps = fc_least(of->group, s->T - t);
         if (t % of->group == 0)
-            fc_multiply_columns(s, steps * (b1 - b0), grad_at(p, t, b0), p->row_n, &p->value_lag[c], 0,
-                                p->value_lag[c].cols, (void *)y_place(p, t, of->first, b0).at, s->cols,
-                                c ? NULL : soon);
+            fc_multiply_columns(s, steps * (b1 - b0), grad_at(p, t, b0), p->row_n, &p->value_lag[c],
+                                0, p->value_lag[c].cols, (void *)y_place(p, t, of->first, b0).at,
+                                s->cols, c ? NULL : soon);
     }
 }
 
@@ -325,8 +328,10 @@ static void recur(void *context, int member, int64_t chain, int64_t link)
     const job *p = context;
     const fc_attention_sizes *s = &p->s;
     const int64_t groups = (s->B + p->group - 1) / p->group;
-    const int64_t b0 = fc_group_of_chain(groups, chain) * p->group, b1 = b0 + p->group < s->B ? b0 + p->group : s->B;
-    const int64_t t1 = s->T - 1 - link * p->block, t0 = t1 - p->block < -s->before ? -s->before : t1 - p->block + 1;
+    const int64_t b0 = fc_group_of_chain(groups, chain) * p->group;
+    const int64_t b1 = b0 + p->group < s->B ? b0 + p->group : s->B;
+    const int64_t t1 = s->T - 1 - link * p->block;
+    const int64_t t0 = t1 - p->block < -s->before ? -s->before : t1 - p->block + 1;
     if (!s->net->shared) {
         separate_loop(p, b0, b1, t0, t1);
         return;
@@ -413,8 +418,8 @@ static void *sums_at(const job *p, int64_t i)
 
 /* Add rows r, r + 1, ... of a term to the columns j, j + 1, ... of a sum, its panel c; of G_i
  * only the upper triangle. Meanwhile the panel that comes next is brought to L2. */
-static void add_outer(const job *p, const outer_sum *o, int64_t r, int64_t j, void *c, const void *next,
-                      int gram, int accumulate, void *pack)
+static void add_outer(const job *p, const outer_sum *o, int64_t r, int64_t j, void *c,
+                      const void *next, int gram, int accumulate, void *pack)
 {
     const fc_attention_sizes *s = &p->s;
     const int64_t n = s->n, width = p->width, zero = 0;
@@ -425,7 +430,8 @@ static void add_outer(const job *p, const outer_sum *o, int64_t r, int64_t j, vo
     fc_gemm g = {
         .m = gram ? j : n, .n = cols, .taps = 1, .k = depth,
         .a = fc_at(o->left, r * n, s->size), .a_row = p->column, .a_tap = &zero, .a_step = n,
-        .b = pack, .b_tap = &zero, .b_step = width, .c = c, .c_row = width, .accumulate = accumulate,
+        .b = pack, .b_tap = &zero, .b_step = width, .c = c, .c_row = width,
+        .accumulate = accumulate,
         .soon = {{next, width * s->size, cols * s->size}},
     };
     s->kn->gemm(&g);
@@ -447,7 +453,8 @@ static void add_chunk(void *context, int member, int64_t unit, int64_t link)
 {
     const job *p = context;
     const fc_attention_sizes *s = &p->s;
-    const int64_t n = s->n, r = link * p->depth, gram = unit >= p->parts / 2, of = unit - gram * (p->parts / 2);
+    const int64_t n = s->n, r = link * p->depth, gram = unit >= p->parts / 2;
+    const int64_t of = unit - gram * (p->parts / 2);
     const int64_t panels = fc_parts(n, p->width), i = of / panels, j = of % panels * p->width;
     const void *next = sums_at(p, (unit + 1) % p->parts);
     void *c = sums_at(p, unit);
@@ -460,7 +467,8 @@ static void add_chunk(void *context, int member, int64_t unit, int64_t link)
     if (gram || r >= term[0].rows || r + p->depth < term[0].rows)
         return;
     const fc_copy copy = {.from = c, .from_row = p->width, .from_step = 1, .to = fc_at(p->dw_v, i * n * n + j, s->size),
-                          .to_row = n, .to_step = 1, .rows = n, .length = fc_least(p->width, n - j)};
+                          .to_row = n, .to_step = 1, .rows = n,
+                          .length = fc_least(p->width, n - j)};
     s->kn->copy_rows(&copy);
 }
 
@@ -473,8 +481,9 @@ static void complete_gram(const job *p, void *gram, int64_t j, int64_t cols, voi
     void *to = fc_at(gram, j * n, s->size);
     s->kn->mirror(cols, (fc_out){fc_at(to, j * width, s->size), width}, scratch);
     for (int64_t below = j + width; below < n; below += width)
-        s->kn->pack_transposed(fc_at(gram, below * n + j * width, s->size), width, cols, fc_least(width, n - below),
-                               width, fc_at(to, below * width, s->size));
+        s->kn->pack_transposed(fc_at(gram, below * n + j * width, s->size), width, cols,
+                               fc_least(width, n - below), width,
+                               fc_at(to, below * width, s->size));
 }
 
 /* dQ_i = K_i G_i and dK_i = Q_i G_i, panel by panel. */
@@ -483,12 +492,16 @@ static void score_weights(void *context, int member, int64_t unit, int64_t link)
     const job *p = context;
     const fc_attention_sizes *s = &p->s;
     const int64_t n = s->n, width = p->width, panels = fc_parts(n, width);
-    const int64_t first = unit / panels * panels, at = unit / panels * n * n, j = unit % panels * width;
+    const int64_t first = unit / panels * panels, at = unit / panels * n * n;
+    const int64_t j = unit % panels * width;
     const fc_panels gram = {.at = sums_at(p, p->parts / 2 + unit), .k = n, .cols = fc_least(width, n - j), .width = width};
     (void)link;
-    complete_gram(p, sums_at(p, p->parts / 2 + first), j, gram.cols, fc_at(p->member_y, member * p->y_length, s->size));
-    fc_multiply(s, n, fc_at(p->w_k, at, s->size), p->row_n, &gram, fc_at(p->dw_q, at + j, s->size), n);
-    fc_multiply(s, n, fc_at(p->w_q, at, s->size), p->row_n, &gram, fc_at(p->dw_k, at + j, s->size), n);
+    complete_gram(p, sums_at(p, p->parts / 2 + first), j, gram.cols,
+                  fc_at(p->member_y, member * p->y_length, s->size));
+    fc_multiply(s, n, fc_at(p->w_k, at, s->size), p->row_n, &gram, fc_at(p->dw_q, at + j, s->size),
+                n);
+    fc_multiply(s, n, fc_at(p->w_q, at, s->size), p->row_n, &gram, fc_at(p->dw_k, at + j, s->size),
+                n);
 }
 
 /* --- the call ------------------------------------------------------------------------------- */

@@ -62,12 +62,14 @@ fc_job fc_job_forward(const fc_conv *conv, const void *x, const void *w, const v
 {
     const int64_t kernel = fc_volume(conv->kernel), channels = conv->in_channels / conv->groups;
     fc_job job = {
-        .kernels = fc_active[conv->dtype], .size = conv->dtype == FC_F64 ? 8 : 4, .threads = threads,
+        .kernels = fc_active[conv->dtype], .size = conv->dtype == FC_F64 ? 8 : 4,
+        .threads = threads,
         .batch = conv->batch, .groups = conv->groups,
         .rows = conv->out_channels / conv->groups, .channels = channels,
         .source = x, .source_channel = fc_volume(conv->in),
         .weight = w, .weight_group = conv->out_channels / conv->groups * channels * kernel,
-        .weight_row = channels * kernel, .weight_channel = kernel, .weight_block = 8 * channels * kernel,
+        .weight_row = channels * kernel, .weight_channel = kernel,
+        .weight_block = 8 * channels * kernel,
         .bias = bias, .out = y, .out_row = fc_volume(conv->out),
     };
     strides(conv->in, job.source_axis);
@@ -139,7 +141,8 @@ int fc_conv_run(const fc_plan *plan, const void *x, const void *w, const void *p
     if (!plan->in_patches)
         return run_plan(plan, x, w, packed, bias, y, threads);
     void *patches = fc_patches_take(&plan->image, x, threads);
-    const int status = patches ? run_plan(plan, patches, w, packed, bias, y, threads) : FC_NO_MEMORY;
+    const int status = patches ? run_plan(plan, patches, w, packed, bias, y, threads)
+                               : FC_NO_MEMORY;
     fc_arena_give(patches);
     return status;
 }
@@ -204,7 +207,8 @@ fc_job fc_job_grad_input(const fc_conv *conv, const void *dy, const void *w, con
 {
     const int64_t kernel = fc_volume(conv->kernel), rows = conv->in_channels / conv->groups;
     fc_job job = {
-        .kernels = fc_active[conv->dtype], .size = conv->dtype == FC_F64 ? 8 : 4, .threads = threads,
+        .kernels = fc_active[conv->dtype], .size = conv->dtype == FC_F64 ? 8 : 4,
+        .threads = threads,
         .batch = conv->batch, .groups = conv->groups,
         .rows = rows, .channels = conv->out_channels / conv->groups,
         .source = dy, .source_channel = fc_volume(conv->out),
@@ -228,8 +232,8 @@ int fc_job_leaves_cells(const fc_conv *conv)
 }
 
 /* Of patches; each of their cells has its channel's bias. */
-static int grad_patches(const fc_conv *conv, const void *dy, const void *w, const void *bias, void *dx,
-                        int threads)
+static int grad_patches(const fc_conv *conv, const void *dy, const void *w, const void *bias,
+                        void *dx, int threads)
 {
     const fc_conv of_patches = fc_patches_conv(conv);
     const int64_t size = conv->dtype == FC_F64 ? 8 : 4, kernel = fc_volume(conv->kernel);
@@ -239,7 +243,8 @@ static int grad_patches(const fc_conv *conv, const void *dy, const void *w, cons
         return FC_NO_MEMORY;
     for (int64_t i = 0; bias && i < of_patches.in_channels; i++)
         memcpy(biases + i * size, (const char *)bias + i / kernel * size, size);
-    const int status = fc_conv_grad_input(&of_patches, dy, w, bias ? biases : NULL, patches, threads);
+    const int status = fc_conv_grad_input(&of_patches, dy, w, bias ? biases : NULL, patches,
+                                          threads);
     if (status == FC_OK)
         fc_patches_put(conv, patches, dx, threads);
     fc_arena_give(patches);
@@ -278,7 +283,8 @@ int fc_conv_grad_input(const fc_conv *given, const void *dy, const void *w, cons
             continue;
         fc_job part = *now;
         cut(&part, way, &segments);
-        if (way == FC_PLANES && together < FC_MOST_PHASES - 1 && fc_volume(segments.count) == 1 && !fc_job_empty(now)) {
+        if (way == FC_PLANES && together < FC_MOST_PHASES - 1 && fc_volume(segments.count) == 1
+            && !fc_job_empty(now)) {
             together++;
             continue;
         }

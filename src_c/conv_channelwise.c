@@ -227,7 +227,8 @@ static void place_box(const plan *p, box *b, int64_t item)
 
 /* The first line of source cells of the channel in lane 0, with its number along the axes 0 and
  * 1; which of its cells the box needs, [*from, *to). */
-static void cells_of_line(const plan *p, const box *b, int a, int64_t *first, int64_t *from, int64_t *to)
+static void cells_of_line(const plan *p, const box *b, int a, int64_t *first, int64_t *from,
+                          int64_t *to)
 {
     const extent *e = &p->e[a];
     *first = b->begin[a] / e->every * e->step + e->low;
@@ -248,17 +249,20 @@ static void fill(const plan *p, box *b, int64_t end)
     const char *image = job->source + (b->image * job->groups + b->group) * job->source_channel * size;
     const char *all = job->source + job->batch * job->groups * job->source_channel * size;
     while (b->filled < end) {
-        const int64_t z = first[0] + b->filled / p->e[1].reach, y = first[1] + b->filled % p->e[1].reach;
+        const int64_t z = first[0] + b->filled / p->e[1].reach;
+        const int64_t y = first[1] + b->filled % p->e[1].reach;
         char *line = b->cells + b->filled * reach * vector;
         if (z < from[0] || z >= to[0] || y < from[1] || y >= to[1] || !width) {
             memset(line, 0, reach * vector);
             b->filled++;
             continue;
         }
-        const int64_t whole = width == job->axis[2].cells ? fc_least(end - b->filled, to[1] - y) : 1;
+        const int64_t whole = width == job->axis[2].cells ? fc_least(end - b->filled, to[1] - y)
+                                                          : 1;
         const int64_t at = z * job->source_axis[0] + y * job->source_axis[1] + from[2];
         job->kernels->spread(&(fc_spread){
-            .from = image + at * size, .from_row = job->source_channel, .rows = b->groups, .end = all,
+            .from = image + at * size, .from_row = job->source_channel, .rows = b->groups,
+            .end = all,
             .count = whole * width, .width = width, .gap = (reach - width) * p->lanes,
             .to = line + lead * vector,
         });
@@ -293,7 +297,8 @@ static int64_t outputs_below(const fc_axis *axis, int64_t end)
 }
 
 /* One phase of row i of each group: what it has of rows [y, y + many) of plane z. */
-static void compute(const plan *p, const box *b, int64_t phase, int64_t i, int64_t z, int64_t y, int64_t many)
+static void compute(const plan *p, const box *b, int64_t phase, int64_t i, int64_t z, int64_t y,
+                    int64_t many)
 {
     const fc_job *job = &p->jobs[phase];
     const fc_axis *axis = job->axis;
@@ -316,7 +321,8 @@ static void compute(const plan *p, const box *b, int64_t phase, int64_t i, int64
         .w_step = axis[2].weight_step * job->weight_axis[2] * lanes,
         .bias = b->bias + i * lanes * size,
         .x = b->cells + (line * p->e[2].reach * lanes + last * x_step) * size,
-        .x_row = axis[1].step * p->e[2].reach * lanes, .x_near = (backwards ? -x_step : x_step) / stride,
+        .x_row = axis[1].step * p->e[2].reach * lanes,
+        .x_near = (backwards ? -x_step : x_step) / stride,
         .stride = stride,
         .y = b->tile + (at * lanes + last * y_step) * size,
         .y_row = axis[1].place_step * b->count[2] * lanes, .y_step = backwards ? -y_step : y_step,
@@ -497,7 +503,8 @@ int fc_channelwise_weight_grad(const fc_job *job)
 
 /* Of one phase: stretches of 8 outputs, of 4 for the gradient of the weights, where those that are
  * left over load a cell for each tap. */
-static void count_phase(const plan *p, const fc_job *job, int grad_weight, fc_channelwise_shape *shape)
+static void count_phase(const plan *p, const fc_job *job, int grad_weight,
+                        fc_channelwise_shape *shape)
 {
     const fc_axis *x = &job->axis[2];
     const double cut = (double)p->e[2].boxes, width = ceil((double)x->outputs / cut);

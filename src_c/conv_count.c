@@ -23,9 +23,9 @@ int fc_conv_ways_differ(const fc_conv *conv, int pass)
 
 /* --- products (gemm_kernel.inc) ------------------------------------------------------------------ */
 
-/* Register tiles of the instruction sets (isa_*.c), in rows and vectors; the most rows of those that
- * wait for their loads; what a cycle starts, in multiply-adds of a vector, and what a vector's load
- * takes of it. */
+/* Register tiles of the instruction sets (isa_*.c), in rows and vectors; the most rows of those
+ * that wait for their loads; what a cycle starts, in multiply-adds of a vector, and what a
+ * vector's load takes of it. */
 typedef struct { int64_t rows, cols, cols_4, cols_2, few; double starts, load; int half; } tiles;
 
 static const tiles *tiles_of(double lanes, double size)
@@ -34,9 +34,10 @@ static const tiles *tiles_of(double lanes, double size)
     return &all[(int64_t)(lanes * size) / 32];
 }
 
-/* A cycle's loads and multiply-adds run side by side, and each of a tile's sums is a chain, whose next
- * link waits for the last. */
-static void add_tile(const tiles *of, double rows, double cols, double edge, double times, fc_product *p)
+/* A cycle's loads and multiply-adds run side by side, and each of a tile's sums is a chain,
+ * whose next link waits for the last. */
+static void add_tile(const tiles *of, double rows, double cols, double edge, double times,
+                     fc_product *p)
 {
     enum { LATENCY = 4 };   /* of a multiply-add */
     p->cycles += times * fmax(fmax(rows * cols / of->starts, cols * of->load + rows / 2), LATENCY);
@@ -48,7 +49,8 @@ static void add_tile(const tiles *of, double rows, double cols, double edge, dou
     p->edges += times * rows * edge;
 }
 
-static void add_band(const tiles *of, double rows, double n, double lanes, double times, fc_product *p)
+static void add_band(const tiles *of, double rows, double n, double lanes, double times,
+                     fc_product *p)
 {
     const double cols = (double)(rows > 4 ? of->cols : rows > 2 ? of->cols_4 : of->cols_2);
     const double over = fmod(n, lanes), half = of->half && over <= lanes / 2 ? over : 0;
@@ -75,9 +77,9 @@ void fc_count_product(double rows, double n, double lanes, double size, double t
 
 /* --- all ways of a pass ---------------------------------------------------------------------------- */
 
-/* Cache lines of what is read and written; `turns`: an input gradient's phases are summed one after the
- * other, each reads all of dy, and those along the last axis write the same lines of dx. Planes and
- * channelwise sums take all phases of a box in turn. */
+/* Cache lines of what is read and written; `turns`: an input gradient's phases are summed one
+ * after the other, each reads all of dy, and those along the last axis write the same lines of
+ * dx. Planes and channelwise sums take all phases of a box in turn. */
 static double lines_moved(const fc_conv *conv, int turns)
 {
     const double size = conv->dtype == FC_F32 ? 4 : 8, batch = (double)conv->batch;
@@ -99,13 +101,15 @@ void fc_conv_count(const fc_conv *conv, int pass, int prepared, int64_t bytes,
     memset(terms, 0, FC_WAYS * sizeof *terms);
     if (conv->algorithm != FC_DIRECT)
         fc_count_winograd(conv, pass, prepared, lanes, terms);
-    if (conv->algorithm != FC_WINOGRAD || !(terms[FC_TRANSFORMS][LAST] || terms[FC_TRANSFORMS_GRAD_WEIGHT][LAST])) {
+    if (conv->algorithm != FC_WINOGRAD
+        || !(terms[FC_TRANSFORMS][LAST] || terms[FC_TRANSFORMS_GRAD_WEIGHT][LAST])) {
         if (pass == FC_GRAD_WEIGHT)
             fc_count_grad_weight(conv, lanes, terms);
         else
             fc_count_direct(conv, pass, lanes, terms);
     }
-    const double once = lines_moved(conv, 0), turns = pass == FC_GRAD_INPUT ? lines_moved(conv, 1) : once;
+    const double once = lines_moved(conv, 0);
+    const double turns = pass == FC_GRAD_INPUT ? lines_moved(conv, 1) : once;
     for (int way = 0; way < FC_WAYS; way++) {
         const double lines = way == FC_CHANNELWISE || way == FC_PLANES ? once : turns;
         if (terms[way][LAST] > 0 && once > L2_LINES)

@@ -9,8 +9,8 @@
 
 enum { FC_FORWARD, FC_GRAD_INPUT, FC_GRAD_WEIGHT };
 
-/* Counted operations of a way. The last is 1 for each sum (one for each phase of an input gradient):
- * where it is 0 the way does not fit. */
+/* Counted operations of a way. The last is 1 for each sum (one for each phase of an input
+ * gradient): where it is 0 the way does not fit. */
 enum { FC_TERMS = 26 };
 
 /* Bytes of a vector of the instruction set in force. */

@@ -14,9 +14,9 @@ typedef struct {
     int prepared;
 } transformed;
 
-/* Along both inner axes: points, tiles, and products of a whole tile; what share of these there is, as
- * some tiles are smaller; phases of the stride. Vectors of channels and of filters; planes of cells and
- * of outputs in depth, and what one of them has. */
+/* Along both inner axes: points, tiles, and products of a whole tile; what share of these there
+ * is, as some tiles are smaller; phases of the stride. Vectors of channels and of filters;
+ * planes of cells and of outputs in depth, and what one of them has. */
 typedef struct {
     fc_strips of;
     double points, tiles, products, share, phases, sources, results, deep, depth, cells, outputs;
@@ -64,7 +64,8 @@ static fc_product by_blocks(const transformed *t, double rows, double round, dou
     fc_product all = {0};
     const double block = block_of(t), blocks = floor(t->filters / block);
     fc_count_product(rows, block, t->lanes, t->size, times * blocks, &all);
-    fc_count_product(rows, ceil((t->filters - blocks * block) / round) * round, t->lanes, t->size, times, &all);
+    fc_count_product(rows, ceil((t->filters - blocks * block) / round) * round, t->lanes, t->size,
+                     times, &all);
     return all;
 }
 
@@ -79,8 +80,8 @@ static int64_t live_taps(const fc_axis *axis, int64_t o)
     return live;
 }
 
-/* How a sum's tiles are cut (conv_winograd_plan.c): chunks, and bands in all of these; depths that one
- * product may have together; bytes of all V, and of U. */
+/* How a sum's tiles are cut (conv_winograd_plan.c): chunks, and bands in all of these; depths
+ * that one product may have together; bytes of all V, and of U. */
 typedef struct { double chunks, bands, together, v_bytes, u_bytes; } pieces;
 
 static pieces cut_tiles(const transformed *t, const figures *n)
@@ -95,7 +96,8 @@ static pieces cut_tiles(const transformed *t, const figures *n)
     const double plane = t->batch * n->tiles / chunks;   /* of a chunk, in one depth */
     const double fit = (double)fc_winograd_band_tiles((int64_t)m_tile, (int64_t)u_bytes);
     return (pieces){
-        .chunks = chunks, .bands = chunks * fmax(1, plane / fit), .together = fmax(1, floor(fit / plane)),
+        .chunks = chunks, .bands = chunks * fmax(1, plane / fit),
+        .together = fmax(1, floor(fit / plane)),
         .v_bytes = all * v_tile, .u_bytes = u_bytes,
     };
 }
@@ -107,7 +109,8 @@ static multiplied multiply_tiles(const transformed *t, const figures *n, const p
 {
     const fc_axis *z = &t->axis[0];
     const int64_t slice = fc_winograd_slice((int64_t)t->channels, z->taps * (int64_t)n->phases);
-    const double slices = ceil(t->channels / (double)slice), blocks = ceil(t->filters / block_of(t));
+    const double slices = ceil(t->channels / (double)slice);
+    const double blocks = ceil(t->filters / block_of(t));
     multiplied all = {0};
     for (int64_t o = 0, run; o < z->outputs; o += run) {   /* depths with the same taps together */
         const int64_t taps = live_taps(z, o);
@@ -175,7 +178,8 @@ static void transforms_grad_weight(const transformed *t, double term[FC_TERMS])
     const double chunks = fc_winograd_grad_weight_chunks(
         terms * n.points * (n.deep * n.phases * n.sources + n.depth * n.results) * t->lanes * t->size, sums);
     const fc_product all = by_blocks(t, t->channels, t->lanes, t->groups);
-    const double kernels = t->groups * t->channels * n.results, meetings = (double)fc_axis_meetings(z);
+    const double kernels = t->groups * t->channels * n.results;
+    const double meetings = (double)fc_axis_meetings(z);
     const int in_a_row = z->cells == 1 && z->outputs == 1 && n.phases == 1;
     const double added = all.vectors * n.products * taps * chunks;
     const double counted[FC_TERMS] = {
@@ -202,10 +206,11 @@ static void transforms_grad_weight(const transformed *t, double term[FC_TERMS])
 
 /* The cells that some output can meet are copied beforehand or, of the input gradient, afterwards
  * (conv_thin.c). */
-static void thin_out(const fc_conv *conv, const fc_conv *thin, const int64_t every[3], int pass, double lanes,
-                     double term[FC_TERMS])
+static void thin_out(const fc_conv *conv, const fc_conv *thin, const int64_t every[3], int pass,
+                     double lanes, double term[FC_TERMS])
 {
-    const double planes = (double)(conv->batch * conv->in_channels), cells = planes * fc_count_volume(thin->in);
+    const double planes = (double)(conv->batch * conv->in_channels);
+    const double cells = planes * fc_count_volume(thin->in);
     if (fc_volume(every) == 1)
         return;
     term[KEPT_LINES] += planes * (double)(thin->in[0] * thin->in[1]);
@@ -213,7 +218,8 @@ static void thin_out(const fc_conv *conv, const fc_conv *thin, const int64_t eve
     term[FILLED] += pass == FC_GRAD_INPUT ? planes * fc_count_volume(conv->in) / lanes : 0;
 }
 
-void fc_count_winograd(const fc_conv *given, int pass, int prepared, double lanes, double terms[FC_WAYS][FC_TERMS])
+void fc_count_winograd(const fc_conv *given, int pass, int prepared, double lanes,
+                       double terms[FC_WAYS][FC_TERMS])
 {
     if (!(pass == FC_GRAD_INPUT ? fc_winograd_grad_input_fits(given) : fc_winograd_fits(given)))
         return;
@@ -223,16 +229,20 @@ void fc_count_winograd(const fc_conv *given, int pass, int prepared, double lane
         phases[a] = fc_least(conv.stride[a], conv.in[a]);
     double *term = terms[pass == FC_GRAD_WEIGHT ? FC_TRANSFORMS_GRAD_WEIGHT : FC_TRANSFORMS];
     thin_out(given, &conv, every, pass, lanes, term);
-    const double in = (double)(conv.in_channels / conv.groups), out = (double)(conv.out_channels / conv.groups);
+    const double in = (double)(conv.in_channels / conv.groups);
+    const double out = (double)(conv.out_channels / conv.groups);
     for (int64_t i = 0; i < fc_volume(phases); i++) {
         const int64_t at[3] = {i / phases[2] / phases[1], i / phases[2] % phases[1], i % phases[2]};
         fc_axis axis[3];
         for (int a = 0; a < 3; a++)
-            axis[a] = pass == FC_GRAD_INPUT ? fc_axis_grad_input(&conv, a, at[a]) : fc_axis_forward(&conv, a);
+            axis[a] = pass == FC_GRAD_INPUT ? fc_axis_grad_input(&conv, a, at[a])
+                                            : fc_axis_forward(&conv, a);
         const transformed all = {
             .axis = axis, .batch = (double)conv.batch, .groups = (double)conv.groups,
-            .channels = pass == FC_GRAD_INPUT ? out : in, .filters = pass == FC_GRAD_INPUT ? in : out,
-            .taps = fc_count_volume(conv.kernel), .lanes = lanes, .size = conv.dtype == FC_F32 ? 4 : 8,
+            .channels = pass == FC_GRAD_INPUT ? out : in,
+            .filters = pass == FC_GRAD_INPUT ? in : out,
+            .taps = fc_count_volume(conv.kernel), .lanes = lanes,
+            .size = conv.dtype == FC_F32 ? 4 : 8,
             .prepared = prepared,
         };
         if (pass == FC_GRAD_WEIGHT)

@@ -98,10 +98,12 @@ static int64_t source_runs(const plan *p, const member *m, const int64_t r[3], f
     const int64_t first = fc_axis_inside(x, r[2], &inside);
     for (int64_t i = 0; i < m->count; i++) {
         const run *u = &m->runs[i];
-        const int64_t cz = cell(&job->axis[0], u->at[0], r[0]), cy = cell(&job->axis[1], u->at[1], r[1]);
+        const int64_t cz = cell(&job->axis[0], u->at[0], r[0]);
+        const int64_t cy = cell(&job->axis[1], u->at[1], r[1]);
         int64_t begin = first > u->at[2] ? first : u->at[2], end = first + inside;
         end = end < u->at[2] + u->length ? end : u->at[2] + u->length;
-        if (cz < 0 || cz >= job->axis[0].cells || cy < 0 || cy >= job->axis[1].cells || begin >= end)
+        if (cz < 0 || cz >= job->axis[0].cells || cy < 0 || cy >= job->axis[1].cells
+            || begin >= end)
             continue;
         const int64_t from = u->image * job->groups * job->channels * job->source_channel
             + cz * job->source_axis[0] + cy * job->source_axis[1] + cell(x, begin, r[2]);
@@ -142,7 +144,8 @@ static void gather_taps(const plan *p, const member *m, int64_t group, int64_t t
 static int64_t find_in_source(const plan *p, const member *m, int64_t group)
 {
     const fc_job *job = p->job;
-    const int64_t r[3] = {0}, images = job->batch * job->groups * job->channels * job->source_channel;
+    const int64_t r[3] = {0};
+    const int64_t images = job->batch * job->groups * job->channels * job->source_channel;
     fc_run run;
     if (!p->in_place || m->count > 1 || !source_runs(p, m, r, &run) || run.length < m->lanes)
         return -1;
@@ -224,7 +227,8 @@ static void compute(const plan *p, member *m, int64_t group, int64_t row, int64_
     fc_gemm g = {
         .m = rows, .n = m->lanes,
         .a = job->weight + group * job->weight_group * job->size,
-        .a_row = p->rows + row, .a_tap = m->a_tap, .a_step = p->in_order && p->taps > 1 ? 1 : job->weight_channel,
+        .a_row = p->rows + row, .a_tap = m->a_tap,
+        .a_step = p->in_order && p->taps > 1 ? 1 : job->weight_channel,
         .b = m->in_source < 0 ? m->panel : job->source, .b_tap = m->b_tap,
         .b_step = m->in_source < 0 ? m->row_lanes : job->source_channel,
         .c = direct ? job->out + to * job->size : m->tile,
@@ -260,7 +264,8 @@ static void body(void *context, int index, int team)
     m.tile = m.panel + p->panel_bytes;
     int64_t at, end;
     fc_pieces pieces = {.heap = &p->units, .count = job->groups * p->panels * p->row_blocks,
-                        .group = p->row_blocks, .least = FEWEST_BLOCKS, .member = index, .team = team};
+                        .group = p->row_blocks, .least = FEWEST_BLOCKS, .member = index,
+                        .team = team};
     while (fc_next_piece(&pieces, &at, &end))
         for (int64_t blocks; at < end; at += blocks) {
             const int64_t unit = at / p->row_blocks, first = at % p->row_blocks;
@@ -320,7 +325,8 @@ fc_panels_shape fc_conv_panels_shape(const fc_job *job)
 {
     plan p;
     set_shapes(&p, job);
-    const int64_t cuts = fc_parts(p.taps, p.tap_block), blocks = fc_parts(job->channels, p.channel_block);
+    const int64_t cuts = fc_parts(p.taps, p.tap_block);
+    const int64_t blocks = fc_parts(job->channels, p.channel_block);
     return (fc_panels_shape){
         .lanes = p.wide * LANES, .near = NEAR, .in_place = p.in_place, .products = cuts * blocks,
         .entries = p.in_order ? cuts * blocks : p.taps * fc_parts(job->channels, p.near),

@@ -118,7 +118,8 @@ fc_conv fc_conv_thin(const fc_conv *conv, int64_t first[3], int64_t every[3])
 {
     fc_conv thin = *conv;
     for (int a = 0; a < 3; a++) {
-        every[a] = conv->kernel[a] == 1 ? conv->stride[a] : fc_gcd(conv->stride[a], conv->dilation[a]);
+        every[a] = conv->kernel[a] == 1 ? conv->stride[a]
+                                        : fc_gcd(conv->stride[a], conv->dilation[a]);
         first[a] = (every[a] - conv->before[a] % every[a]) % every[a];
         if (every[a] == 1)
             continue;

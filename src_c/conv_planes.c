@@ -174,8 +174,8 @@ static int lines_join(const plan *p)
 
 /* Outputs [begin[0] + z, begin[1] + y .. + many) of the box, `wide` of each line, b->rows of the
  * group. */
-static void compute(const plan *p, const sum *s, const box *b, const char *planes, char *tile, int64_t z,
-                    int64_t y, int64_t many, int64_t wide)
+static void compute(const plan *p, const sum *s, const box *b, const char *planes, char *tile,
+                    int64_t z, int64_t y, int64_t many, int64_t wide)
 {
     const fc_job *job = s->job;
     const int64_t width = p->e[2].reach;
@@ -190,7 +190,8 @@ static void compute(const plan *p, const sum *s, const box *b, const char *plane
         .a_row = p->rows + b->row, .a_tap = s->taps_a, .a_step = job->weight_channel,
         .b = planes + (z * p->e[1].reach + y) * width * job->size,
         .b_tap = s->taps_b, .b_step = p->planes,
-        .c = direct ? job->out + to * job->size : tile, .c_row = direct ? job->out_row : p->tile_row,
+        .c = direct ? job->out + to * job->size : tile,
+        .c_row = direct ? job->out_row : p->tile_row,
         .bias = job->bias ? job->bias + (b->group * job->rows + b->row) * job->size : 0,
     };
     for (int64_t t = 0; t == 0 || t < s->entries; t += g.taps) {
@@ -205,7 +206,8 @@ static void compute(const plan *p, const sum *s, const box *b, const char *plane
         job->kernels->copy_rows(&(fc_copy){
             .from = tile + i * p->tile_row * job->size, .from_row = width, .from_step = 1,
             .to = job->out + (to + i * job->out_row) * job->size,
-            .to_row = job->axis[1].place_step * job->out_axis[1], .to_step = job->axis[2].place_step,
+            .to_row = job->axis[1].place_step * job->out_axis[1],
+            .to_step = job->axis[2].place_step,
             .rows = many, .length = wide,
         });
 }
@@ -251,11 +253,13 @@ static void depthwise(const plan *p, const box *b, const char *planes, int64_t z
     }
     for (int64_t i = 0; i < job->rows; i++, to += job->out_row)
         job->kernels->depthwise(&(fc_depthwise){
-            .rows = b->count[1], .width = b->count[2], .kernel = y->taps, .taps = x->taps, .far = p->far,
+            .rows = b->count[1], .width = b->count[2], .kernel = y->taps, .taps = x->taps,
+            .far = p->far,
             .x = planes + from * job->size, .x_row = backwards ? -x_row : x_row, .tap = p->taps_x,
             .w = job->weight + (b->group * job->weight_group + i * job->weight_row
                                 + fc_job_weight(job, first)) * job->size,
-            .w_row = y->weight_step * job->weight_axis[1], .w_step = x->weight_step * job->weight_axis[2],
+            .w_row = y->weight_step * job->weight_axis[1],
+            .w_step = x->weight_step * job->weight_axis[2],
             .bias = job->bias ? job->bias + (b->group * job->rows + i) * job->size : 0,
             .y = job->out + to * job->size, .y_row = backwards ? -y_row : y_row,
         });
@@ -293,7 +297,8 @@ static void body(void *context, int index, int team)
             filled = at / p->parts;
             for (int64_t z = 0; p->taps_x && z < b.count[0]; z++)
                 depthwise(p, &b, planes, z);
-            const int64_t row = at % p->parts * p->part_rows, row_end = fc_least(row + p->part_rows, job->rows);
+            const int64_t row = at % p->parts * p->part_rows;
+            const int64_t row_end = fc_least(row + p->part_rows, job->rows);
             for (b.row = row; !p->taps_x && b.row < row_end; b.row += p->block_rows) {
                 b.rows = fc_least(p->block_rows, row_end - b.row);
                 for (int64_t i = 0; i < p->count; i++)
@@ -422,7 +427,8 @@ static fc_job common_job(const fc_job *jobs, int64_t count)
 static int64_t rows_together(const fc_job *job, int64_t count)
 {
     const int64_t row_bytes = fc_most(job->channels * fc_job_kernel(job) * job->size, 1);
-    return count == 1 ? job->rows : fc_least(fc_most(WEIGHT_BYTES / row_bytes / 8 * 8, 8), job->rows);
+    return count == 1 ? job->rows
+                      : fc_least(fc_most(WEIGHT_BYTES / row_bytes / 8 * 8, 8), job->rows);
 }
 
 /* Copying counts too: a plane costs as much as some 16 products. */
@@ -483,7 +489,8 @@ static int64_t cells_inside(const plan *p, int a)
     int64_t all = 0, many;
     for (int64_t box = 0; box < p->e[a].boxes; box++)
         for (int64_t s = 0; s < p->e[a].slots; s++) {
-            inside(first_cell(p, a, box * p->e[a].box, s), axis->step, axis->cells, p->e[a].reach, &many);
+            inside(first_cell(p, a, box * p->e[a].box, s), axis->step, axis->cells, p->e[a].reach,
+                   &many);
             all += many;
         }
     return all;

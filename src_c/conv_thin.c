@@ -73,7 +73,8 @@ static void spread_channels(void *context, int member, int team)
                 .bias = c->bias ? c->bias + at % channels * size : NULL});
             for (int64_t z = at * kept[0]; c->from && z < (at + 1) * kept[0]; z++)
                 kernels->copy_rows(&(fc_copy){
-                    .from = c->from + z * kept[1] * kept[2] * size, .from_row = kept[2], .from_step = 1,
+                    .from = c->from + z * kept[1] * kept[2] * size, .from_row = kept[2],
+                    .from_step = 1,
                     .to = c->to + cell_of(c, z) * size,
                     .to_row = c->every[1] * c->conv.in[2], .to_step = c->every[2],
                     .rows = kept[1], .length = kept[2],

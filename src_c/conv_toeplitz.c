@@ -65,7 +65,8 @@ static void fill_kernel(const plan *p, const char *weight, char *reversed)
     int64_t at = fc_job_weight(job, r);
     memset(reversed, 0, p->kernel_size * job->size);
     for (int64_t u = 0; u < p->taps; u++, at += step)
-        memcpy(reversed + (width + p->taps - 2 - u) * job->size, weight + at * job->size, job->size);
+        memcpy(reversed + (width + p->taps - 2 - u) * job->size, weight + at * job->size,
+               job->size);
 }
 
 /* outputs of one row from the strip's line: the full rows of the product, then the last one. Each
@@ -78,7 +79,8 @@ static void toeplitz(const plan *p, const char *line, const char *reversed, cons
     const int backwards = job->axis[2].tap_step < 0;
     fc_gemm g = {
         .m = outputs / width, .n = width, .taps = 1, .k = last + 1,
-        .a = line, .a_row = p->rows, .a_tap = backwards ? &last : &zero, .a_step = backwards ? -1 : 1,
+        .a = line, .a_row = p->rows, .a_tap = backwards ? &last : &zero,
+        .a_step = backwards ? -1 : 1,
         .b = reversed, .b_tap = backwards ? &zero : &last, .b_step = backwards ? 1 : -1,
         .c = out, .c_row = width, .bias = bias,
     };
@@ -99,7 +101,8 @@ static void plain(const plan *p, const char *line, const char *weight, const cha
     const int64_t cell = x->tap_step < 0 ? p->taps - 1 : 0;
     const fc_gemm g = {
         .m = 1, .n = outputs, .taps = 1, .k = p->taps,
-        .a = weight, .a_row = &zero, .a_tap = &tap, .a_step = x->weight_step * p->job->weight_axis[2],
+        .a = weight, .a_row = &zero, .a_tap = &tap,
+        .a_step = x->weight_step * p->job->weight_axis[2],
         .b = line, .b_tap = &cell, .b_step = x->tap_step,
         .c = out, .c_row = outputs, .bias = bias,
     };
@@ -138,10 +141,12 @@ static void compute(const plan *p, int64_t image, int64_t group, const int64_t a
         for (int a = 0; a < 2; a++)
             to += (job->axis[a].place + at[a] * job->axis[a].place_step) * job->out_axis[a];
         for (int64_t i = 0; job->bias && i <= STRIP / job->kernels->width; i++)
-            memcpy(bias + i * job->size, job->bias + (group * job->rows + row) * job->size, job->size);
+            memcpy(bias + i * job->size, job->bias + (group * job->rows + row) * job->size,
+                   job->size);
         if (finite) {
             fill_kernel(p, weight, reversed);
-            toeplitz(p, line, reversed, job->bias ? bias : NULL, job->out + to * job->size, outputs);
+            toeplitz(p, line, reversed, job->bias ? bias : NULL, job->out + to * job->size,
+                     outputs);
         } else {
             plain(p, line, weight, job->bias ? bias : NULL, job->out + to * job->size, outputs);
         }

@@ -163,8 +163,10 @@ static void count_copies(const job *j, int64_t lanes, double planes_of_x, fc_wei
     const int64_t vectors = j->extent[2] / lanes, step = conv->stride[2];
     const int64_t lead = fc_least(fc_most(-j->along[2].low, 0), j->extent[2]);
     const int64_t length = fc_least(j->extent[2] - lead, conv->in[2] / step);
-    const int64_t inside = step > 2 ? 0 : fc_most((lead + length) / lanes - fc_parts(lead, lanes), 0);
-    const double lines = planes_of_x * (double)fc_least(j->extent[1], conv->in[1] / conv->stride[1] + 1);
+    const int64_t inside = step > 2 ? 0
+                                    : fc_most((lead + length) / lanes - fc_parts(lead, lanes), 0);
+    const double lines = planes_of_x * (double)fc_least(j->extent[1],
+                                                        conv->in[1] / conv->stride[1] + 1);
     const double planes_of_dy = j->in_place ? 0 : w->strips * (double)(j->fg * j->span[0]);
     const double cleared = (double)(j->in_place ? 0 : j->fg * j->dy_plane) + (double)(j->cg * j->channel);
     w->copied = planes_of_dy * (double)(j->span[1] * (j->span[2] / lanes))
@@ -184,12 +186,14 @@ static fc_weight_dots_shape count(job *j)
         w.strips *= (double)fc_parts(j->conv.out[a], j->span[a]);
     const int64_t lines = lines_of(j, j->span);
     if (j->axis < 0) {
-        const double times = w.strips * (double)(kernel[0] * kernel[1]), tiles = (double)(j->fg / TILE_ROWS);
+        const double times = w.strips * (double)(kernel[0] * kernel[1]);
+        const double tiles = (double)(j->fg / TILE_ROWS);
         count_product(j, times * tiles, TILE_ROWS, j->cg * kernel[2], 0, lines, j->span[2], &w);
         count_product(j, times, j->fg % TILE_ROWS, j->cg * kernel[2], 0, lines, j->span[2], &w);
     }
     for (int64_t k = 0; j->axis >= 0 && k < j->along[j->axis].classes; k++)
-        count_phase(j, w.strips * (double)(j->fg * (j->axis == 1 ? kernel[0] : j->taps / kernel[2])),
+        count_phase(j,
+                    w.strips * (double)(j->fg * (j->axis == 1 ? kernel[0] : j->taps / kernel[2])),
                     (kernel[j->axis] - 1 - k) / j->along[j->axis].every + 1, &w);
     const int64_t classes = j->along[0].classes * j->along[1].classes * j->along[2].classes;
     w.sums = w.strips * (double)(j->fg * j->cg * j->taps);
@@ -262,7 +266,8 @@ static void lay_out(job *j)
     j->filters = j->axis < 0 ? TILE_ROWS : j->fg * fc_least(together, groups);
     j->channels = j->axis < 0 ? j->cg : j->cg * fc_least(together, groups);
     j->steady = !memcmp(j->span, j->conv.out, sizeof j->span);
-    j->shared_bytes = fc_round_up((j->conv.kernel[0] + j->conv.kernel[1] + j->conv.kernel[2]) * 8, 64);
+    j->shared_bytes = fc_round_up((j->conv.kernel[0] + j->conv.kernel[1] + j->conv.kernel[2]) * 8,
+                                  64);
     j->own_bytes = ((j->in_place ? 0 : j->filters * j->dy_plane) + j->channels * j->channel
                     + fc_round_up(j->margin + 2 * j->vector, j->vector)) * j->size;
 }
@@ -305,7 +310,8 @@ static char *at(const job *j, char *array, int64_t element) { return array + ele
 
 /* Numbers [*begin, *end) of the cells that axis a of the strip needs of a phase lie in the image;
  * the first of all is cell *cell, the others a stride apart. */
-static void inside(const job *j, const strip *s, int a, int64_t class, int64_t *begin, int64_t *end, int64_t *cell)
+static void inside(const job *j, const strip *s, int a, int64_t class, int64_t *begin, int64_t *end,
+                   int64_t *cell)
 {
     const fc_conv *conv = &j->conv;
     const int64_t offset = class * conv->dilation[a] - conv->before[a], stride = conv->stride[a];
@@ -320,7 +326,8 @@ static void inside(const job *j, const strip *s, int a, int64_t class, int64_t *
 static void clear(const job *j, char *to, int64_t elements) { memset(to, 0, elements * j->size); }
 
 /* One phase of `count` channels from `channel` on, the first to `to`. */
-static void copy_phase(const job *j, const strip *s, int64_t channel, int64_t count, const int64_t class[3], char *to)
+static void copy_phase(const job *j, const strip *s, int64_t channel, int64_t count,
+                       const int64_t class[3], char *to)
 {
     const fc_conv *conv = &j->conv;
     const int64_t pitch = j->extent[2], all = conv->batch * conv->in_channels * j->cells;
@@ -335,10 +342,12 @@ static void copy_phase(const job *j, const strip *s, int64_t channel, int64_t co
         const int64_t from = (s->image * conv->in_channels + channel) * j->cells + row * conv->in[2]
             + cell[2] + begin[2] * conv->stride[2];
         j->kernels->lay_lines(&(fc_lines){
-            .planes = count, .lines = end[1] - begin[1], .lead = begin[2], .length = end[2] - begin[2],
+            .planes = count, .lines = end[1] - begin[1], .lead = begin[2],
+            .length = end[2] - begin[2],
             .step = conv->stride[2], .from = j->x + from * j->size, .from_plane = j->cells,
             .from_line = conv->stride[1] * conv->in[2], .behind = from, .ahead = all - from,
-            .to = at(j, to, (z * j->extent[1] + begin[1]) * pitch), .to_plane = j->channel, .pitch = pitch,
+            .to = at(j, to, (z * j->extent[1] + begin[1]) * pitch), .to_plane = j->channel,
+            .pitch = pitch,
         });
     }
 }
@@ -366,7 +375,8 @@ static void copy_dy(const job *j, const strip *s, int64_t f, int64_t count)
             .planes = count, .lines = s->count[1], .length = s->count[2], .step = 1,
             .from = j->dy + from * j->size, .from_plane = j->outputs, .from_line = conv->out[2],
             .behind = from, .ahead = all - from,
-            .to = at(j, s->dy, j->margin + z * j->extent[1] * pitch), .to_plane = j->dy_plane, .pitch = pitch,
+            .to = at(j, s->dy, j->margin + z * j->extent[1] * pitch), .to_plane = j->dy_plane,
+            .pitch = pitch,
         });
     }
 }
@@ -375,7 +385,8 @@ static void copy_dy(const job *j, const strip *s, int64_t f, int64_t count)
 
 /* Taps r, of which those along x are r[2], r[2] + step, ... (count of them), of all channels of
  * the group: columns of the tile whose rows the caller gives in d. `dw` is that of tap 0. */
-static void add_columns(const job *j, fc_lane_dots d, const int64_t r[3], int64_t step, int64_t count)
+static void add_columns(const job *j, fc_lane_dots d, const int64_t r[3], int64_t step,
+                        int64_t count)
 {
     const taps_along *along = j->along;
     const int64_t *kernel = j->conv.kernel;

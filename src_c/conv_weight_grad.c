@@ -103,7 +103,8 @@ static int worth_merging(const job *j)
 static int too_large(const job *j)
 {
     const cut *c = &j->cut;
-    return c->span[0] * c->span[1] > STRIP_ROWS || c->span[0] * c->span[1] * c->span[2] > STRIP_OUTPUTS
+    return c->span[0] * c->span[1] > STRIP_ROWS
+        || c->span[0] * c->span[1] * c->span[2] > STRIP_OUTPUTS
         || turned_cells(j, c->span) * c->channels * (int64_t)j->size > STRIP_BYTES;
 }
 
@@ -154,14 +155,15 @@ static void place_axis(const job *j, strip *s, int a)
 }
 
 /* Turn `count` cells from `first` on of one row of x, all channels of the strip; zeros outside. */
-static void turn_row(const job *j, const strip *s, const char *x, int64_t first, int64_t count, char *to)
+static void turn_row(const job *j, const strip *s, const char *x, int64_t first, int64_t count,
+                     char *to)
 {
     const int64_t width = s->channels * (int64_t)j->size;
     const int64_t before = fc_least(fc_most(-first, 0), count);
     const int64_t inside = fc_most(fc_least(first + count, j->conv.in[2]) - (first + before), 0);
     memset(to, 0, before * width);
-    j->kernels->pack_transposed(x + (first + before) * (int64_t)j->size, j->cells, s->channels, inside,
-                                s->channels, to + before * width);
+    j->kernels->pack_transposed(x + (first + before) * (int64_t)j->size, j->cells, s->channels,
+                                inside, s->channels, to + before * width);
     memset(to + (before + inside) * width, 0, (count - before - inside) * width);
 }
 
@@ -228,7 +230,8 @@ static void add_tap(const job *j, const strip *s, const int64_t r[3], int64_t f,
     const int64_t plane = s->image * j->conv.out_channels + f;
     j->kernels->gemm(&(fc_gemm){
         .m = rows, .n = to - from, .taps = count, .k = hi[2] - lo[2],
-        .a = j->dy + plane * j->outputs * (int64_t)j->size, .a_row = a_row, .a_tap = a_tap, .a_step = 1,
+        .a = j->dy + plane * j->outputs * (int64_t)j->size, .a_row = a_row, .a_tap = a_tap,
+        .a_step = 1,
         .b = s->turned, .b_tap = b_tap, .b_step = j->axis[2].step * s->channels,
         .c = c, .c_row = c_row, .accumulate = !s->first_strip,
     });
@@ -245,7 +248,8 @@ static int meets_padding(const job *j, int64_t f, const int64_t r[3])
         first[a] = fc_axis_inside(&j->axis[a], r[a], &inside[a]);
     for (int64_t n = 0; n < j->conv.batch; n++)
         for (int64_t row = 0; row < j->conv.out[0] * j->conv.out[1]; row++) {
-            const int64_t z = row / j->conv.out[1], y = row % j->conv.out[1], width = j->conv.out[2];
+            const int64_t z = row / j->conv.out[1], y = row % j->conv.out[1];
+            const int64_t width = j->conv.out[2];
             const int64_t at = (n * j->conv.out_channels + f) * j->outputs + row * width;
             const char *dy = j->dy + at * (int64_t)j->size;
             const int in = z >= first[0] && z < first[0] + inside[0] && y >= first[1]
@@ -363,7 +367,8 @@ static void add_strip(const job *j, const strip *s, int64_t f, int64_t rows, int
     for (int64_t tap = 0; tap < j->taps; tap += in_row) {
         const int64_t *kernel = j->conv.kernel;
         const int64_t r[3] = {tap / kernel[2] / kernel[1], tap / kernel[2] % kernel[1], tap % kernel[2]};
-        add_tap(j, s, r, f, rows, from, to, sums + (tap * j->cg + s->c + from) * size, j->taps * j->cg);
+        add_tap(j, s, r, f, rows, from, to, sums + (tap * j->cg + s->c + from) * size,
+                j->taps * j->cg);
     }
 }
 
@@ -452,7 +457,8 @@ static void by_channels(void *context, int member, int team)
  * and none reads what another has turned. 0 where that makes them too narrow. */
 static int cut_blocks(job *j, int threads)
 {
-    const int64_t blocks = fc_round_up(fc_most(fc_parts(j->cg, j->cut.channels), 2 * threads), threads);
+    const int64_t blocks = fc_round_up(fc_most(fc_parts(j->cg, j->cut.channels), 2 * threads),
+                                       threads);
     const int64_t channels = fc_round_up(fc_parts(j->cg, blocks), 64 / (int64_t)j->size);
     if (threads == 1 || j->by_group || j->taps > 1 || channels * (int64_t)j->size < FEWEST_BYTES)
         return 0;
@@ -502,7 +508,8 @@ static job new_job(const fc_conv *conv, const void *dy, const void *x, void *dw)
     return j;
 }
 
-int fc_weight_rows(const fc_conv *conv, const void *dy, const void *x, void *dw, int64_t f, int64_t rows)
+int fc_weight_rows(const fc_conv *conv, const void *dy, const void *x, void *dw, int64_t f,
+                   int64_t rows)
 {
     job j = new_job(conv, dy, x, dw);
     plan_channels(&j, 1);
@@ -519,7 +526,8 @@ fc_weight_channels_shape fc_weight_channels_count(const fc_conv *conv)
     job j = new_job(conv, NULL, NULL, NULL);
     plan_channels(&j, 1);
     const int merged = j.cut.merged;
-    const int64_t in_row = merged ? conv->kernel[2] : 1, images = fc_least(j.cut.images, conv->batch);
+    const int64_t in_row = merged ? conv->kernel[2] : 1;
+    const int64_t images = fc_least(j.cut.images, conv->batch);
     double lines = (double)(conv->batch * fc_axis_meetings(&j.axis[0]) * fc_axis_meetings(&j.axis[1]));
     int64_t live = merged, inside;
     for (int64_t r = 0; !merged && r < conv->kernel[2]; r++) {
@@ -529,7 +537,8 @@ fc_weight_channels_shape fc_weight_channels_count(const fc_conv *conv)
     return (fc_weight_channels_shape){
         .terms = lines * (double)(merged ? conv->out[2] : fc_axis_meetings(&j.axis[2])),
         .lines = lines * (double)(live * fc_parts(conv->out[2], j.cut.span[2])),
-        .block_rows = j.block_rows, .in_row = in_row, .channels = j.cut.channels, .blocks = j.blocks,
+        .block_rows = j.block_rows, .in_row = in_row, .channels = j.cut.channels,
+        .blocks = j.blocks,
         .strips = j.strips, .products = j.strips * (j.taps / in_row),
         .cells = (double)(j.strips * images * turned_cells(&j, j.cut.span)),
         .line = fc_least(reach(&j, 2, j.cut.span[2]), TURN_CELLS), .apart = j.apart,
@@ -537,11 +546,13 @@ fc_weight_channels_shape fc_weight_channels_count(const fc_conv *conv)
     };
 }
 
-static int grad_by_patches(const fc_conv *conv, const void *dy, const void *x, void *dw, int threads)
+static int grad_by_patches(const fc_conv *conv, const void *dy, const void *x, void *dw,
+                           int threads)
 {
     const fc_conv of_patches = fc_patches_conv(conv);
     void *patches = fc_patches_take(conv, x, threads);
-    const int status = patches ? fc_conv_grad_weight(&of_patches, dy, patches, dw, threads) : FC_NO_MEMORY;
+    const int status = patches ? fc_conv_grad_weight(&of_patches, dy, patches, dw, threads)
+                               : FC_NO_MEMORY;
     fc_arena_give(patches);
     return status;
 }

@@ -38,6 +38,7 @@ int fc_weight_dots(const fc_conv *conv, const void *dy, const void *x, void *dw,
 
 /* Rows f .. f + rows - 1 of dw, all of one group, on this thread, with lanes over channels:
  * values that are not finite reach what the equation says and nothing else. */
-int fc_weight_rows(const fc_conv *conv, const void *dy, const void *x, void *dw, int64_t f, int64_t rows);
+int fc_weight_rows(const fc_conv *conv, const void *dy, const void *x, void *dw, int64_t f,
+                   int64_t rows);
 
 #endif

@@ -133,12 +133,13 @@ static void fetch_outputs(const call *c, const part *of, int64_t done, int64_t a
 
 /* The terms of a product at one point: taps first, first + 1, .. of z, all phases that are live
  * there. Returns how many there are. */
-static int64_t list_terms(const plan *p, const scratch *s, int64_t depth, int64_t first, int64_t taps,
-                          int64_t channels, int64_t point)
+static int64_t list_terms(const plan *p, const scratch *s, int64_t depth, int64_t first,
+                          int64_t taps, int64_t channels, int64_t point)
 {
     const fc_line *x = &p->strips.x, *y = &p->strips.y;
     const int64_t plane = p->strips.segment * p->data.pitch, phases = p->data.phases;
-    const int64_t down = fc_line_live(y, point / x->points), across = fc_line_live(x, point % x->points);
+    const int64_t down = fc_line_live(y, point / x->points);
+    const int64_t across = fc_line_live(x, point % x->points);
     int64_t terms = 0;
     for (int64_t t = first; t < first + taps; t++)
         for (int64_t i = 0; i < down * across; i++) {
@@ -170,12 +171,14 @@ static order order_of(const plan *p, const part *of)
         count[at.less][0] += of->depths * at.whole;
         count[at.less][1] += of->depths * (at.tiles - at.whole);
     }
-    const int64_t whole = count[0][1], less_y = whole + count[0][0], less_both = less_y + count[1][0];
+    const int64_t whole = count[0][1], less_y = whole + count[0][0];
+    const int64_t less_both = less_y + count[1][0];
     return (order){{{whole, 0}, {less_y, less_both}}, less_both + count[1][1]};
 }
 
 /* What is needed behind the product at point i: U and V of the next one, cells of the next chunk. */
-static void look_ahead(const call *c, const char *u, const part *of, const chunk *at, int64_t i, fc_gemm *g)
+static void look_ahead(const call *c, const char *u, const part *of, const chunk *at, int64_t i,
+                       fc_gemm *g)
 {
     const plan *p = c->p;
     const int64_t word = p->size;
@@ -191,8 +194,8 @@ static void look_ahead(const call *c, const char *u, const part *of, const chunk
 }
 
 /* At point i: taps [tap, tap + taps) of z, as many at once as keep a chain of sums short. */
-static void multiply_point(const call *c, const scratch *s, const char *u, const part *of, const chunk *at,
-                           const order *rows, int64_t i, int64_t tap, int64_t taps)
+static void multiply_point(const call *c, const scratch *s, const char *u, const part *of,
+                           const chunk *at, const order *rows, int64_t i, int64_t tap, int64_t taps)
 {
     const plan *p = c->p;
     const int64_t filters = fc_least(p->u.block, p->filters - of->block * p->u.block);
@@ -218,7 +221,8 @@ static void multiply_point(const call *c, const scratch *s, const char *u, const
 }
 
 /* M of one band and block of filters: the terms of one slice of channels. */
-static void multiply(const call *c, const scratch *s, const char *u, const part *of, const chunk *at)
+static void multiply(const call *c, const scratch *s, const char *u, const part *of,
+                     const chunk *at)
 {
     const plan *p = c->p;
     const int64_t below = p->z.step * p->data.phases * p->strips.segment * p->data.pitch;
@@ -280,7 +284,8 @@ static int finish(const call *c, const scratch *s, const fc_strip *at, int64_t g
     const void *bias = bias_of(c, group, filter);
     const fc_winograd along_x = {
         .kind = x->taps > 1 ? FC_WINOGRAD_OUTPUT : FC_WINOGRAD_COPY, .points = (int)x->all,
-        .less = fc_line_less(x), .length = (int)x->tile, .live = filters, .rows = y->points, .items = at->tiles,
+        .less = fc_line_less(x), .length = (int)x->tile, .live = filters, .rows = y->points,
+        .items = at->tiles,
         .from = products, .from_row = x->points * p->m_point, .from_point = p->m_point,
         .from_item = c->m_tile,
         .to = s->rows, .to_row = across * lanes, .to_point = x->spread * lanes,
@@ -426,7 +431,8 @@ static size_t carve_call(call *c, char *base, const void *bias)
     c->bias = bias ? fc_carve(base, &used, filters * p->size) : NULL;
     c->v = fc_carve(base, &used, p->alone ? 0 : v_bytes(p));
     c->u = p->kept && !c->packed
-           ? fc_carve(base, &used, (p->own ? p->team : 1) * fc_winograd_weights_bytes(&p->u)) : NULL;
+           ? fc_carve(base, &used, (p->own ? p->team : 1) * fc_winograd_weights_bytes(&p->u))
+           : NULL;
     return used;
 }
 
@@ -497,7 +503,8 @@ static void work(void *context, int member, int team)
     s.kept = c->packed;
     if (c->u) {
         char *u = c->u + (p->own ? member : 0) * fc_winograd_weights_bytes(&p->u);
-        fc_winograd_weights_share(&p->u, c->w, u, s.weights, p->own ? 0 : member, p->own ? 1 : team);
+        fc_winograd_weights_share(&p->u, c->w, u, s.weights, p->own ? 0 : member,
+                                  p->own ? 1 : team);
         if (!p->own)
             fc_barrier_wait(&c->barrier, team);
         s.kept = u;

@@ -111,8 +111,8 @@ static void plan_products(fc_winograd_plan *p, int packed, int threads)
 
 /* The sum over `axis`, from a source (batch, groups, channels, in) to (.., filters, out). Returns
  * whether it fits. */
-static int plan_sum(fc_winograd_plan *p, const fc_conv *conv, const fc_axis axis[3], const int64_t in[3],
-                    const int64_t out[3], int64_t channels, int64_t filters)
+static int plan_sum(fc_winograd_plan *p, const fc_conv *conv, const fc_axis axis[3],
+                    const int64_t in[3], const int64_t out[3], int64_t channels, int64_t filters)
 {
     fc_line y, x;
     if (axis[0].taps < 1 || !fc_line_of(&axis[1], &y) || !fc_line_of(&axis[2], &x))

@@ -84,7 +84,8 @@ static void mix(fc_line *line)
 
 void fc_line_mix(fc_line *y, fc_line *x)
 {
-    if (y->points < POINTS || x->points < POINTS || y->length != x->length || y->phases * x->phases > 1)
+    if (y->points < POINTS || x->points < POINTS || y->length != x->length
+        || y->phases * x->phases > 1)
         return;
     mix(y);
     mix(x);
@@ -274,7 +275,8 @@ static void transform_in_turn(const fc_tiled *t, const window *w, int64_t below,
         for (int64_t phase = 0; phase < t->phases_x && !one_pass; phase++)
             t->kernels->winograd(&(fc_winograd){
                 .kind = x->taps > 1 ? t->kind : FC_WINOGRAD_COPY, .points = (int)x->all,
-                .less = fc_line_less(x), .length = (int)reach(t, x), .rows = y->points, .items = tiles,
+                .less = fc_line_less(x), .length = (int)reach(t, x), .rows = y->points,
+                .items = tiles,
                 .from = rows + phase * x->spread * vec_bytes, .from_row = t->across * t->lanes,
                 .from_point = x->spread * t->stride_x * t->lanes, .from_item = t->column,
                 .to = v + phase * plane, .to_row = x->points * t->point, .to_point = t->point,
@@ -322,8 +324,8 @@ static void transform(const fc_tiled *t, int64_t group, int64_t vector, int64_t 
     }
 }
 
-fc_rows fc_tiled_soon(const fc_tiled *t, int64_t group, int64_t channel, int64_t first, int64_t count,
-                      int64_t part, int64_t parts)
+fc_rows fc_tiled_soon(const fc_tiled *t, int64_t group, int64_t channel, int64_t first,
+                      int64_t count, int64_t part, int64_t parts)
 {
     const fc_line *y = &t->strips->y;
     const int whole = t->strips->segments == 1;   /* whole rows lie side by side */

@@ -36,7 +36,8 @@ void fc_line_mix(fc_line *y, fc_line *x);
 
 static inline int64_t fc_line_start(const fc_line *line, int64_t tile)
 {
-    const int64_t run = tile / line->spread, outputs = run * line->tile - fc_most(run - line->whole, 0);
+    const int64_t run = tile / line->spread;
+    const int64_t outputs = run * line->tile - fc_most(run - line->whole, 0);
     return outputs * line->spread + tile % line->spread;
 }
 
@@ -107,8 +108,8 @@ void fc_tiled_fill(const fc_tiled *tiled, int64_t group, int64_t first, int64_t 
 
 /* Of the cells that strips [first, first + count) of a plane look at, about the share `part` of
  * `parts`: for each channel from `channel` on a run of them. Only to be asked for. */
-fc_rows fc_tiled_soon(const fc_tiled *tiled, int64_t group, int64_t channel, int64_t first, int64_t count,
-                      int64_t part, int64_t parts);
+fc_rows fc_tiled_soon(const fc_tiled *tiled, int64_t group, int64_t channel, int64_t first,
+                      int64_t count, int64_t part, int64_t parts);
 
 /* Rows that are walked together lie an odd number of cache lines apart, so that no two of them
  * share a set of L1: 36 in two or four sets are 6 % of a whole convolution. */

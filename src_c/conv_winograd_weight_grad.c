@@ -67,7 +67,8 @@ static int64_t parts_of(const plan *p, int64_t m)
 
 static void plan_blocks(plan *p, int team)
 {
-    const int64_t line = FC_LINE / p->size, m_row = p->points * p->axis[0].taps * p->phases * p->size;
+    const int64_t line = FC_LINE / p->size;
+    const int64_t m_row = p->points * p->axis[0].taps * p->phases * p->size;
     const int64_t m = m_row * p->channels * p->filters;
     p->wide = fc_least(4 * line, fc_round_up(p->filters, line));
     p->across = fc_parts(p->filters, p->wide);
@@ -114,8 +115,10 @@ static int plan_gradient(plan *p, const fc_conv *conv, int threads, int *team)
         .kernels = fc_active[conv->dtype], .lanes = fc_active[conv->dtype]->lanes,
         .size = conv->dtype == FC_F32 ? 4 : 8, .groups = conv->groups,
         .channels = conv->in_channels / conv->groups, .filters = conv->out_channels / conv->groups,
-        .axis = {along_z, along_y, along_x}, .taps = fc_volume(conv->kernel), .row = conv->kernel[2],
-        .phases = y.phases * x.phases, .points = y.points * x.points, .strips = fc_strips_of(&y, &x, conv->batch),
+        .axis = {along_z, along_y, along_x}, .taps = fc_volume(conv->kernel),
+        .row = conv->kernel[2],
+        .phases = y.phases * x.phases, .points = y.points * x.points,
+        .strips = fc_strips_of(&y, &x, conv->batch),
     };
     p->x = (fc_tiled){
         .kernels = p->kernels, .size = p->size, .lanes = p->lanes, .strips = &p->strips,
@@ -217,7 +220,8 @@ static int to_phase(const call *c, const scratch *s, int64_t channels, const cha
         for (int64_t i = 0; i < channels; i++)
             finite &= p->kernels->winograd_outputs(&(fc_winograd_outputs){
                 .points = (int)x->all, .length = (int)x->length, .less_y = fc_line_less(y),
-                .less_x = fc_line_less(x), .live = lanes, .tiles = 1, .step = x->length, .spread = 1,
+                .less_x = fc_line_less(x), .live = lanes, .tiles = 1, .step = x->length,
+                .spread = 1,
                 .width = x->length, .from = m + i * p->wide * p->size,
                 .from_row = x->points * p->m_point, .from_point = p->m_point,
                 .to = to + i * to_channel * p->size, .to_y = to_row});
@@ -237,7 +241,8 @@ static int to_phase(const call *c, const scratch *s, int64_t channels, const cha
         .to_item = line});
     return p->kernels->winograd(&(fc_winograd){
         .kind = y->taps > 1 ? FC_WINOGRAD_OUTPUT : FC_WINOGRAD_COPY, .points = (int)y->all,
-        .less = fc_line_less(y), .length = (int)y->length, .live = lanes, .rows = channels, .items = x->length,
+        .less = fc_line_less(y), .length = (int)y->length, .live = lanes, .rows = channels,
+        .items = x->length,
         .from = s->half, .from_row = y->points * x->length * lanes,
         .from_point = x->length * lanes, .from_item = vector,
         .to = to, .to_row = to_channel, .to_point = to_row, .to_item = vector});
@@ -263,7 +268,8 @@ static int to_taps(const call *c, const scratch *s, int64_t tap, int64_t phase, 
         }
     p->kernels->winograd(&(fc_winograd){
         .kind = FC_WINOGRAD_COPY, .rows = channels, .items = items, .from = s->phase,
-        .from_row = of_phase, .from_item = from, .to = taps, .to_row = p->taps * lanes, .to_item = to});
+        .from_row = of_phase, .from_item = from, .to = taps, .to_row = p->taps * lanes,
+        .to_item = to});
     return finite;
 }
 
@@ -347,7 +353,8 @@ static size_t carve_member(const plan *p, char *base, scratch *s)
     s->vx = fc_carve(base, &used, p->alone ? x_bytes(p) : 0);
     s->vy = fc_carve(base, &used, p->alone ? y_bytes(p) : 0);
     s->half = fc_carve(base, &used, half * vector);
-    s->phase = fc_carve(base, &used, CHANNELS_AT_ONCE * p->strips.y.length * p->strips.x.length * vector);
+    s->phase = fc_carve(base, &used,
+                        CHANNELS_AT_ONCE * p->strips.y.length * p->strips.x.length * vector);
     s->taps = fc_carve(base, &used, (CHANNELS_AT_ONCE * p->taps + p->lanes) * vector);
     s->a_tap = fc_carve(base, &used, p->chunk * p->axis[0].outputs * word);
     s->b_tap = fc_carve(base, &used, p->chunk * p->axis[0].outputs * word);
@@ -418,8 +425,10 @@ static void work(void *context, int member, int team)
         for (int64_t chunk = begin * each; chunk < end * each; chunk++) {
             int64_t first, last;
             fc_share(p->strips.strips, (int)chunk, (int)p->chunks, &first, &last);
-            fc_tiled_fill(&c->x, group, first, last - first, s.stage, s.rows, s.vx, sharer, sharers);
-            fc_tiled_fill(&c->y, group, first, last - first, s.stage, s.rows, s.vy, sharer, sharers);
+            fc_tiled_fill(&c->x, group, first, last - first, s.stage, s.rows, s.vx, sharer,
+                          sharers);
+            fc_tiled_fill(&c->y, group, first, last - first, s.stage, s.rows, s.vy, sharer,
+                          sharers);
             if (sharers > 1)
                 fc_barrier_wait(&c->barrier, sharers);
             drain(c, &s, group, chunk, last - first, sharer, sharers);

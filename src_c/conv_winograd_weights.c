@@ -74,7 +74,8 @@ static void transform(const fc_winograd_weights *w, const char *taps, int64_t ph
     const int64_t phase_y = phase / x->phases, phase_x = phase % x->phases;
     const int64_t high = y->length - (phase_y >= y->full), wide = x->length - (phase_x >= x->full);
     const int64_t lanes = w->lanes, row = w->kernel[2] * lanes;
-    const int64_t step_y = y->stride * y->weight_step * row, step_x = x->stride * x->weight_step * lanes;
+    const int64_t step_y = y->stride * y->weight_step * row;
+    const int64_t step_x = x->stride * x->weight_step * lanes;
     const char *first = taps + ((y->weight + phase_y * y->weight_step) * row
                                 + (x->weight + phase_x * x->weight_step) * lanes) * w->size;
     if (y->length == x->length && y->taps > 1) {   /* half the time of two passes */

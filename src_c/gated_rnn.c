@@ -242,7 +242,8 @@ static int64_t pick(void *context)
     int64_t best = -1, unfinished = 0;
     for (int64_t g = 0; g < own->groups; g++) {
         unfinished += job->done[g] < own->blocks;
-        if (job->done[g] < own->blocks && !job->taken[g] && (best < 0 || job->done[g] < job->done[best]))
+        if (job->done[g] < own->blocks && !job->taken[g]
+            && (best < 0 || job->done[g] < job->done[best]))
             best = g;
     }
     if (best < 0)

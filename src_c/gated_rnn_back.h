@@ -87,7 +87,8 @@ static inline int64_t fc_place_of(const fc_gated_back *job, int64_t j)
 
 /* gemm's taps in a panel of W_h, of W_c and W_x behind those of all members. Where the last panel
  * is narrower than the others it has taps of its own. */
-static inline int64_t *fc_taps_in(const fc_gated_back *job, int64_t member, const fc_panel *panel, int64_t width)
+static inline int64_t *fc_taps_in(const fc_gated_back *job, int64_t member, const fc_panel *panel,
+                                  int64_t width)
 {
     return job->b_taps + (2 * member + (panel->stride < width)) * 2 * job->taps;
 }

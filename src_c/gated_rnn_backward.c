@@ -66,7 +66,8 @@ typedef struct {
     int64_t width, panels;      /* of W_h's panels; how many any matrix has at most */
 } share;
 
-static void fill_taps(const job *job, int64_t member, int64_t columns, int64_t width, int64_t behind)
+static void fill_taps(const job *job, int64_t member, int64_t columns, int64_t width,
+                      int64_t behind)
 {
     for (int64_t j = 0; j < columns; j += width) {
         const fc_panel panel = fc_panel_at(job->kernels, j, columns, width);
@@ -80,7 +81,8 @@ static void fill_taps(const job *job, int64_t member, int64_t columns, int64_t w
 
 /* carry += W_h^T ds[t], or elsewhere; every other step goes backwards through the panels, so that
  * what the caches still hold of them is used before it is evicted. What is needed `soon` or NULL. */
-static void add_states(const share *own, const fc_part *part, int64_t t, void *to, int64_t to_row, fc_soon *soon)
+static void add_states(const share *own, const fc_part *part, int64_t t, void *to, int64_t to_row,
+                       fc_soon *soon)
 {
     const job *job = own->job;
     const int64_t size = job->size, width = own->width;
@@ -174,7 +176,8 @@ static void finish_h0(const share *own, const fc_part *part)
     const job *job = own->job;
     const int64_t size = job->size, m = job->net->states, at = part->b0 * m + part->j0;
     const fc_copy copy = {.from = fc_at(job->carry, part->b0 * job->row + part->j0, size),
-                          .from_row = job->row, .from_step = 1, .to = fc_at(job->grads.h0, at, size),
+                          .from_row = job->row, .from_step = 1,
+                          .to = fc_at(job->grads.h0, at, size),
                           .to_row = m, .to_step = 1, .rows = part->b1 - part->b0,
                           .length = part->j1 - part->j0};
     job->kernels->copy_rows(&copy);
@@ -219,7 +222,8 @@ static int64_t steps_near(const job *job, int64_t sequences)
 
 /* A chunk's steps for the part's sequences and states, after each of which all wait where they own
  * states; and dx for the sequences and inputs of `dx`. */
-static void go_back(const share *own, const fc_part *part, const fc_part *dx, int64_t chunk, int waits)
+static void go_back(const share *own, const fc_part *part, const fc_part *dx, int64_t chunk,
+                    int waits)
 {
     job *job = own->job;
     const int64_t first = fc_chunk_start(job, chunk), end = job->longest - chunk * job->chunk;
@@ -420,7 +424,8 @@ int fc_gated_rnn_backward(const fc_gated_rnn *net, const void *w_c, const void *
 {
     const fc_kernels *kernels = fc_active[net->dtype];
     job job = {.net = net, .kernels = kernels, .size = net->dtype == FC_F32 ? 4 : 8,
-               .w_c = w_c, .w_h = w_h, .w_x = w_x, .h0 = h0, .tape = tape, .grad_h = grad_h, .grad_last = grad_last, .grads = grads,
+               .w_c = w_c, .w_h = w_h, .w_x = w_x, .h0 = h0, .tape = tape, .grad_h = grad_h,
+               .grad_last = grad_last, .grads = grads,
                .longest = net->batch && net->states ? fc_longest(net) : 0};
     clear_rest(&job);
     if (!job.longest)

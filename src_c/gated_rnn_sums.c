@@ -51,7 +51,8 @@ void fc_add_inputs(const job *job, const fc_part *part, int64_t t0, int64_t t1)
         g.b_tap = fc_taps_in(job, job->members, &panel, width);
         g.b_step = panel.stride;
         for (int64_t i = 0; i < sequences * steps / rows; i++) {
-            const int64_t t = t0 + (net->batch_first ? 0 : i), b = part->b0 + (net->batch_first ? i : 0);
+            const int64_t t = t0 + (net->batch_first ? 0 : i);
+            const int64_t b = part->b0 + (net->batch_first ? i : 0);
             g.a = fc_at(job->ds, fc_row_of_ds(job, t, b), size);
             g.c = fc_at(job->grads.x, fc_row_of(net, t, b) * n + j, size);
             job->kernels->gemm(&g);
@@ -83,8 +84,8 @@ static void add_weights(const job *job, int64_t chunk, int64_t j0, int64_t j1, c
         job->kernels->gemm(&g);
     }
     if (chunk + 1 == job->chunks)
-        job->kernels->pack_transposed(fc_at(sums, j0 * job->row, size), job->row, j1 - j0, m, columns,
-                                      fc_at(dw, j0, size));
+        job->kernels->pack_transposed(fc_at(sums, j0 * job->row, size), job->row, j1 - j0, m,
+                                      columns, fc_at(dw, j0, size));
 }
 
 /* The biases' gradients of one panel: pairwise, PIECE rows at first, then as a binary counter adds:
@@ -142,13 +143,13 @@ void fc_sum_band(const job *job, int64_t band, int64_t chunk)
         sum_biases(job, panel * job->width, chunk, job->pieces + panel);
     } else if (x_band < 0) {
         const int64_t j0 = band * FC_BAND, j1 = fc_least(j0 + FC_BAND, m);
-        add_weights(job, chunk, j0, j1, job->ds, job->tape.h, table->prev, table->even_prev, job->sums_h,
-                    m, grads->w_h);
+        add_weights(job, chunk, j0, j1, job->ds, job->tape.h, table->prev, table->even_prev,
+                    job->sums_h, m, grads->w_h);
     } else {
         const int64_t j0 = x_band * FC_BAND, j1 = fc_least(j0 + FC_BAND, n);
-        add_weights(job, chunk, j0, j1, job->ds, job->tape.x, table->x, table->even_x, job->sums_wc, n,
-                    grads->w_c);
-        add_weights(job, chunk, j0, j1, job->du, job->tape.x, table->x, table->even_x, job->sums_wx, n,
-                    grads->w_x);
+        add_weights(job, chunk, j0, j1, job->ds, job->tape.x, table->x, table->even_x, job->sums_wc,
+                    n, grads->w_c);
+        add_weights(job, chunk, j0, j1, job->du, job->tape.x, table->x, table->even_x, job->sums_wx,
+                    n, grads->w_x);
     }
 }

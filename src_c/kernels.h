@@ -393,7 +393,8 @@ typedef struct {
     /* attention.inc; r runs over rows, j over n (or cols), i over count. Sums over j run in 16
      * lanes and then a tree, on every instruction set. */
     /* out[r, i] = scale * sum of x[r, j] y[r, i * n + j] */
-    void (*dots)(int64_t rows, int64_t count, int64_t n, fc_in x, fc_in y, double scale, fc_out out);
+    void (*dots)(int64_t rows, int64_t count, int64_t n, fc_in x, fc_in y, double scale,
+                 fc_out out);
     /* a[r * count + i] = softmax over i of score[i][r]; a score without address is 0 */
     void (*softmax_rows)(int64_t rows, int64_t count, const fc_in *score, void *a);
     /* out[r, j] = sum over i of weight[i][r] * source[i][r, j] */

@@ -72,7 +72,8 @@ static void leave_core(int core)
 {
 #ifdef __linux__
     cpu_set_t allowed, others;
-    if (core < 0 || core >= CPU_SETSIZE || sched_getcpu() != core || sched_getaffinity(0, sizeof allowed, &allowed))
+    if (core < 0 || core >= CPU_SETSIZE || sched_getcpu() != core
+        || sched_getaffinity(0, sizeof allowed, &allowed))
         return;
     others = allowed;
     CPU_CLR(core, &others);
@@ -165,7 +166,8 @@ int fc_next_piece(fc_pieces *pieces, int64_t *begin, int64_t *end)
         }
         if (*begin < 0)
             return 0;
-        const int64_t size = left / (2 * pieces->team) > pieces->least ? left / (2 * pieces->team) : pieces->least;
+        const int64_t size = left / (2 * pieces->team) > pieces->least ? left / (2 * pieces->team)
+                                                                       : pieces->least;
         if (*end - *begin > size) {
             const int64_t group = pieces->group, whole = (*begin + size) / group * group;
             *end = whole > *begin ? whole : *begin + size;
@@ -267,7 +269,8 @@ static int64_t pick_chain(void *context)
         work->done[i] = 0;
     int64_t best = FC_LATER;
     for (int64_t i = 0; i < stage->chains; i++)
-        if (work->done[i] >= 0 && work->done[i] < stage->links && (best < 0 || work->done[i] < work->done[best]))
+        if (work->done[i] >= 0 && work->done[i] < stage->links
+            && (best < 0 || work->done[i] < work->done[best]))
             best = i;
     if (best >= 0) {
         work->done[best] = -1 - work->done[best];
