@@ -1,12 +1,15 @@
 /* What a convolution costs, in nanoseconds of one thread: a sum of counted operations
  * (conv_count.c), each times a constant. Only which of two sums is smaller matters.
  *
- * The prices were fitted by `bench/sweep.py fit` to the times of 1820 random geometries (seeds 741, 742,
- * 751, 761), a third of them for each width of the vectors, and of 150 depthwise ones with sides of 16 to
- * 128, powers of 2, on an AMD Zen 4 at 3.7 GHz. On 400 other geometries (seed 771) what is chosen takes
- * 0.8 % longer on average than the fastest way would, 7 of 1431 times more than 30 %, at worst 105 %
- * (prepared; most taps meet padding, which is never for Winograd); on 150 other depthwise ones 0.5 %, at worst
- * 16 %. Float and double have the same prices: what is counted are vectors.
+ * The prices were fitted by `bench/sweep.py fit` to the times of 1820 random geometries (seeds
+ * 741, 742, 751, 761), a third of them for each width of the vectors, and of 150 depthwise ones
+ * with sides of 16 to 128, powers of 2, on an AMD Zen 4 at 3.7 GHz. On 400 other geometries
+ * (seed 771) what is chosen takes 0.8 % longer on average than the fastest way would, 7 of 1431
+ * times more than 30 %, at worst 105 % (prepared; most taps meet padding, which is never for
+ * Winograd); on 150 other depthwise ones 0.5 %, at worst 16 %. The price of a panel's rows that
+ * lie in pages of their own is not fitted: 1x1 kernels of 64 to 512 channels on images of 40 x
+ * 40 to 112 x 112 gave it (64 x 112 x 112 -> 256: panels 66, planes 84 GF/s). Float and double
+ * have the same prices: what is counted are vectors.
  */
 #include "conv_cost.h"
 
@@ -23,14 +26,14 @@ enum { LEAST_FUSED = 16 };
 enum { LEAST_FUSED = 32 };
 #endif
 
-/* Multiply-adds of an image below which Winograd's algorithm gains a microsecond at best, which is not
- * worth its digits; where weights have to be transformed as well. */
+/* Multiply-adds of an image below which Winograd's algorithm gains a microsecond at best, which
+ * is not worth its digits; where weights have to be transformed as well. */
 static const double SMALL = 20e3, SMALL_WITH_WEIGHTS = 80e3;
 
 /* For vectors of 16, 32 and 64 bytes: a row for each way, a price for each operation that its
  * function in conv_count_*.c counts. Printed by `bench/sweep.py fit`. */
 static const double costs[3][FC_WAYS][FC_TERMS] = {{
-    {0.233, 0.0087, 2.34, 0.24, 0, 33.1, 0.909, 0.87, 0, 3.59, 5.57, 2.31, 0.288, 0, 1.18, 0, 9.79, 0.016, 0, 0.835, 1.71, 0.315, 0, 1.74, 0.818, 1.09e+03},   /* panels */
+    {0.233, 0.0087, 2.34, 0.24, 0, 33.1, 0.909, 0.87, 0, 3.59, 5.57, 2.31, 0.288, 0, 1.18, 0, 9.79, 0.016, 2, 0.835, 1.71, 0.315, 0, 1.74, 0.818, 1.09e+03},   /* panels */
     {0.262, 0, 0, 0.237, 0.25, 0.123, 0.0234, 0.0315, 0.342, 0.368, 0.812, 18.7, 1.8, 0.382, 0.0212, 24.8, 1.29, 0.216, 0.434, 0.778, 2.15, 0.243, 0, 1.57, 0.775, 1.44e+03},   /* planes */
     {0.26, 0, 0.0323, 0.113, 0.283, 0.226, 0.0256, 0.000479, 0.36, 0.384, 0.71, 16.9, 2.68, 0.332, 0.0281, 29.9, 0.819, 0.16, 0.452, 0.764, 1.14, 0.114, 0, 1.64, 0.524, 1.28e+03},   /* apart */
     {0.15, 0.24, 3.46, 0.431, 0.228, 0, 2.7, 17.3, 0, 11.8, 0, 0.176, 0, 0, 0, 0, 0, 0, 0, 0, 1.48, 0.234, 0, 0, 0, 1.56e+03},   /* depthwise */
@@ -42,7 +45,7 @@ static const double costs[3][FC_WAYS][FC_TERMS] = {{
     {0.17, 0, 0.234, 0.749, 0.614, 0.468, 0, 0, 3.51, 37.3, 4.84, 0.191, 0, 0, 0, 0, 0, 0, 0, 0, 0.955, 0.313, 0, 0, 0, 1.79e+03},   /* channelwise_grad_weight */
     {0.27, 2.03, 0.731, 0, 0.958, 0.88, 1.03, 0.866, 36.4, 58.1, 0.904, 1.33, 0.107, 11.6, 106, 0, 0, 0, 0, 0, 1.35, 1.78, 0, 0, 0, 1.71e+03},   /* winograd_grad_weight */
 }, {
-    {0.299, 0.0374, 0, 0.465, 0.172, 39.7, 0.759, 0.699, 0.185, 4.98, 6.66, 1.42, 0.13, 0, 0.354, 0, 10.1, 0.152, 0, 0.463, 1.09, 0.328, 0, 0.819, 0.675, 1.48e+03},   /* panels */
+    {0.299, 0.0374, 0, 0.465, 0.172, 39.7, 0.759, 0.699, 0.185, 4.98, 6.66, 1.42, 0.13, 0, 0.354, 0, 10.1, 0.152, 4, 0.463, 1.09, 0.328, 0, 0.819, 0.675, 1.48e+03},   /* panels */
     {0.223, 0.0518, 0.0967, 0.183, 0.429, 0.0673, 0.101, 0.111, 0.584, 0.507, 0.61, 17.5, 0.997, 0.378, 0.0504, 23.2, 2.47, 0.379, 0.267, 0.983, 0.6, 0.152, 0, 0.861, 0.865, 1.43e+03},   /* planes */
     {0.247, 0.0676, 0.0881, 0.0117, 0.44, 0.0444, 0.0722, 0.098, 0.559, 0.441, 0.501, 17.3, 1.05, 0.368, 0.0162, 24.6, 2.15, 0.313, 0.318, 1.1, 0.539, 0.152, 0, 0.834, 0.571, 1.45e+03},   /* apart */
     {0.0599, 0.359, 1.2, 0.724, 0.522, 0.895, 0.0778, 20.8, 0, 27.5, 0, 0.457, 0, 0, 0, 0, 0, 0, 0, 0, 0.992, 0, 0, 0, 0, 1.8e+03},   /* depthwise */
@@ -54,7 +57,7 @@ static const double costs[3][FC_WAYS][FC_TERMS] = {{
     {0.125, 0, 0.317, 0, 0.73, 0.779, 0, 0, 2.86, 46.4, 6.9, 0.391, 0, 0, 0, 0, 0, 0, 0, 0, 0.327, 0.403, 0, 0, 0, 1.86e+03},   /* channelwise_grad_weight */
     {0.297, 1.62, 1.5, 0, 1, 1.28, 1.31, 0.208, 12.3, 64.7, 0, 2.1, 0, 11.7, 1.7e-08, 0, 0, 0, 0, 0, 2.04, 1.01, 0.426, 2, 0, 2.31e+03},   /* winograd_grad_weight */
 }, {
-    {0.279, 0.0835, 0.119, 1.23, 0.264, 39.4, 1.13, 0.474, 0.421, 5.13, 5.22, 1.49, 0.281, 0, 0.118, 0, 10.9, 0, 0, 1.29, 0.689, 0.304, 0, 4.32, 1.32, 1.4e+03},   /* panels */
+    {0.279, 0.0835, 0.119, 1.23, 0.264, 39.4, 1.13, 0.474, 0.421, 5.13, 5.22, 1.49, 0.281, 0, 0.118, 0, 10.9, 0, 8, 1.29, 0.689, 0.304, 0, 4.32, 1.32, 1.4e+03},   /* panels */
     {0.242, 0, 0.187, 0.449, 0.563, 0.0703, 0.139, 0.0384, 1.16, 0.331, 0.594, 19.7, 1.27, 0.36, 0.0412, 22.7, 2.08, 0.518, 0.445, 1.71, 1.06, 0.261, 0, 5.11, 1.94, 1.54e+03},   /* planes */
     {0.246, 0, 0.138, 0.419, 0.676, 0.11, 0.256, 0.0082, 0.997, 0.21, 0.894, 19.9, 1.68, 0.355, 0.0458, 17.4, 1.34, 0.526, 0.104, 1.6, 0.864, 0.235, 0, 5.04, 1.03, 1.51e+03},   /* apart */
     {0.302, 0.0363, 14.6, 0, 1.03, 0.298, 0.983, 26.1, 0, 7.4, 0, 0.583, 0, 0, 0, 0, 0, 0, 0, 0, 0.391, 0.112, 0, 0, 0, 1.99e+03},   /* depthwise */
@@ -85,7 +88,8 @@ static void price(const fc_conv *conv, int pass, int prepared, int64_t bytes, do
     double terms[FC_WAYS][FC_TERMS];
     fc_conv_count(conv, pass, prepared, bytes, terms);
     for (int way = 0; way < FC_WAYS; way++)
-        cost[way] = terms[way][FC_TERMS - 1] > 0 ? total(costs[bytes / 32][way], terms[way]) : INFINITY;
+        cost[way] = terms[way][FC_TERMS - 1] > 0 ? total(costs[bytes / 32][way], terms[way])
+                                                 : INFINITY;
 }
 
 static int cheapest(const double cost[FC_WAYS], int way, int end)
@@ -132,8 +136,8 @@ static int choose(const fc_conv *given, int pass, int prepared)
     return cost[winograd] < cost[direct] ? winograd : direct;
 }
 
-/* What was chosen lately, on this thread: counting takes some three microseconds, a small convolution
- * no longer. */
+/* What was chosen lately, on this thread: counting takes some three microseconds, a small
+ * convolution no longer. */
 typedef struct { fc_conv conv; const fc_kernels *kernels; int pass, prepared, forced, way; } memory;
 
 enum { MEMORIES = 64 };

@@ -20,21 +20,25 @@ static double ragged(double rows) { return ceil(rows / 8) * 8 - rows; }
 /* Are lines of so many elements, `step` apart here or there, copied in vectors (copy.inc)? */
 static int by_vectors(double length, int64_t step, double lanes) { return step <= 2 && length >= lanes; }
 
-/* Cache lines of a group's weights, as taps that are left out share theirs; none where a cache of so
- * many bytes keeps them all. */
+/* Cache lines of a group's weights, as taps that are left out share theirs; none where a cache
+ * of so many bytes keeps them all. */
 static double weight_lines(const fc_job *job, double bytes)
 {
     const double all = (double)(job->rows * job->channels * fc_job_kernel(job) * job->size);
-    return all > bytes ? fmin((double)(job->rows * job->channels) * taps_of(job), ceil(all / 64)) : 0;
+    return all > bytes ? fmin((double)(job->rows * job->channels) * taps_of(job), ceil(all / 64))
+                       : 0;
 }
 
-/* Cells that planes copy: vectors of long rows, else one by one; rows; zeros around them, in vectors. */
+/* Cells that planes copy: vectors of long rows, else one by one; rows; zeros around them, in
+ * vectors. */
 typedef struct { double vectors, singly, rows, zeros; } copied;
 
 static copied copied_by(const fc_job *job, const fc_planes_shape *shape, double lanes)
 {
-    const double items = (double)(job->batch * job->groups * job->channels), rows = items * (double)shape->rows;
-    const double inside = items * (double)shape->inside, all = items * (double)(shape->boxes * shape->cells);
+    const double items = (double)(job->batch * job->groups * job->channels);
+    const double rows = items * (double)shape->rows;
+    const double inside = items * (double)shape->inside;
+    const double all = items * (double)(shape->boxes * shape->cells);
     const double length = rows > 0 ? inside / rows : 0;
     const int vectors = by_vectors(length, job->axis[2].step, lanes);
     return (copied){
@@ -43,8 +47,8 @@ static copied copied_by(const fc_job *job, const fc_planes_shape *shape, double 
     };
 }
 
-/* Panels of a group whose outputs go through a tile: all of them, or, where an image's outputs lie in
- * order, those that meet two images; runs of outputs in each, and the outputs of a run. */
+/* Panels of a group whose outputs go through a tile: all of them, or, where an image's outputs
+ * lie in order, those that meet two images; runs of outputs in each, and the outputs of a run. */
 typedef struct { double panels, runs, length; } scattered;
 
 static scattered scattered_by(const fc_job *job, double count, double width)
@@ -62,11 +66,20 @@ static scattered scattered_by(const fc_job *job, double count, double width)
     return (scattered){meet, fmin(width / image + 1, width), fmin(image, width)};
 }
 
+/* Does each row of a panel's outputs lie in a page of its own, of more than a cache holds? */
+static int strewn(const fc_job *job)
+{
+    enum { PAGE = 4096 };
+    const int64_t pitch = job->out_row * job->size;
+    return pitch >= PAGE && job->rows * job->groups * pitch > L2_BYTES;
+}
+
 static void panels(const fc_job *job, double lanes, double term[FC_TERMS])
 {
     const fc_axis *axis = job->axis;
     const fc_panels_shape shape = fc_conv_panels_shape(job);
-    const double width = (double)shape.lanes, along = (double)axis[2].outputs, size = (double)job->size;
+    const double width = (double)shape.lanes, along = (double)axis[2].outputs;
+    const double size = (double)job->size;
     const double outputs = along * (double)axis[1].outputs * (double)axis[0].outputs;
     const double pixels = (double)job->batch * outputs, groups = (double)job->groups;
     const double taps = taps_of(job), channels = (double)job->channels, rows = (double)job->rows;
@@ -76,7 +89,8 @@ static void panels(const fc_job *job, double lanes, double term[FC_TERMS])
     const double nears = (double)job->weight_channel == taps ? 1 : ceil(channels * taps / (double)shape.near);
     const double entries = taps * nears;
     /* Nothing is gathered of a panel that lies in the source, as those do that no line ends in. */
-    const double gathered = shape.in_place ? fmin(1, width / along) : 1, cells = gathered * taps * channels;
+    const double gathered = shape.in_place ? fmin(1, width / along) : 1;
+    const double cells = gathered * taps * channels;
     const scattered apart = scattered_by(job, count, lanes_used);
     const double placed = groups * apart.panels * rows;   /* rows of these panels' outputs */
     const int in_vectors = by_vectors(apart.length, axis[2].place_step, lanes);
@@ -103,6 +117,7 @@ static void panels(const fc_job *job, double lanes, double term[FC_TERMS])
         panels,
         vectors * gathered * entries,                     /* columns of a tap planned */
         panels * weight_lines(job, L1_BYTES),             /* of weights, not from L1 */
+        fc_job_dense(job) && strewn(job) ? panels * rows : 0,   /* rows in pages of their own */
         [EVERY_OTHER] = in_vectors && axis[2].place_step == 2 ? placed * lanes_used / lanes : 0,
         [LAST] = 1,
     };
@@ -116,10 +131,12 @@ static void planes(const fc_job *job, const fc_planes_shape *shape, double lanes
     const fc_axis *x = &job->axis[2];
     const double images = (double)(job->batch * job->groups), items = images * (double)shape->boxes;
     const double taps = taps_of(job), line = (double)shape->pitch, width = (double)shape->width;
-    const double channels = (double)job->channels, rows = (double)job->rows, size = (double)job->size;
+    const double channels = (double)job->channels, rows = (double)job->rows;
+    const double size = (double)job->size;
     const copied cells = copied_by(job, shape, lanes);
     const int64_t left = shape->lines % shape->chunk, whole = shape->lines / shape->chunk;
-    const double times = items * (double)shape->planes, products = times * (double)(whole + (left > 0));
+    const double times = items * (double)shape->planes;
+    const double products = times * (double)(whole + (left > 0));
     const double lines = items * rows * (double)(shape->planes * shape->lines);
     const int across = taps > 1 || shape->pitch * job->size % 64;
     /* Lines of outputs that are copied from a tile to their places. */
@@ -129,7 +146,8 @@ static void planes(const fc_job *job, const fc_planes_shape *shape, double lanes
     fc_product all = {0};
     /* Lines of a box are computed so many together, the last ones of them by themselves. */
     const double ends = width - line;
-    fc_count_product(rows, (double)shape->chunk * line + ends, lanes, size, times * (double)whole, &all);
+    fc_count_product(rows, (double)shape->chunk * line + ends, lanes, size, times * (double)whole,
+                     &all);
     fc_count_product(rows, (double)left * line + ends, lanes, size, left ? times : 0, &all);
     /* Cells of a box that leave L1 before the next row of tiles, or the next tap, reads them. */
     const double box = channels * (double)shape->cells * size, tile = 3 * lanes * size + 64;
@@ -163,11 +181,14 @@ static void planes(const fc_job *job, const fc_planes_shape *shape, double lanes
 }
 
 /* Four lines of outputs share what they load; those left over load for themselves. */
-static void depthwise(const fc_job *job, const fc_planes_shape *shape, double lanes, double term[FC_TERMS])
+static void depthwise(const fc_job *job, const fc_planes_shape *shape, double lanes,
+                      double term[FC_TERMS])
 {
     const fc_axis *y = &job->axis[1], *x = &job->axis[2];
-    const double items = (double)(job->batch * job->groups * shape->boxes), rows = (double)job->rows;
-    const double planes = items * rows * (double)shape->planes, lines = planes * (double)shape->lines;
+    const double items = (double)(job->batch * job->groups * shape->boxes);
+    const double rows = (double)job->rows;
+    const double planes = items * rows * (double)shape->planes;
+    const double lines = planes * (double)shape->lines;
     const double fours = planes * floor((double)shape->lines / 4), left = lines - 4 * fours;
     const double vectors = ceil((double)shape->width / lanes);
     const copied cells = copied_by(job, shape, lanes);
@@ -189,12 +210,14 @@ static void depthwise(const fc_job *job, const fc_planes_shape *shape, double la
     fc_count_add(term, counted);
 }
 
-static void toeplitz(const fc_job *job, const fc_toeplitz_shape *shape, double lanes, double term[FC_TERMS])
+static void toeplitz(const fc_job *job, const fc_toeplitz_shape *shape, double lanes,
+                     double term[FC_TERMS])
 {
     const fc_axis *x = &job->axis[2];
     const double width = (double)job->kernels->width, rows = (double)job->rows;
     const double lines = (double)(job->batch * job->groups * job->axis[0].outputs * job->axis[1].outputs);
-    const double strips = (double)shape->strips, long_strip = (double)shape->strip, k = (double)x->taps + width - 1;
+    const double strips = (double)shape->strips, long_strip = (double)shape->strip;
+    const double k = (double)x->taps + width - 1;
     const double last = (double)x->outputs - (strips - 1) * long_strip;
     const double whole = (strips - 1) * long_strip / width + floor(last / width);
     const double narrow = ceil((last - floor(last / width) * width) / lanes);
@@ -213,7 +236,8 @@ static void toeplitz(const fc_job *job, const fc_toeplitz_shape *shape, double l
 
 /* Cells and outputs of planes that lie a multiple of 4 KiB apart share one set of the first level
  * of cache, all channels of a block; there are 8 lines in a set. */
-static void channelwise(const fc_job *job, const fc_channelwise_shape *shape, double lanes, double term[FC_TERMS])
+static void channelwise(const fc_job *job, const fc_channelwise_shape *shape, double lanes,
+                        double term[FC_TERMS])
 {
     const double blocks = ceil((double)job->groups / lanes), items = (double)job->batch * blocks;
     const double weights = blocks * (double)(job->rows * job->weight_row);
@@ -246,8 +270,8 @@ static double lines_of(const fc_job *job)
            * ceil((double)axis[2].outputs / 48);
 }
 
-static void count_channelwise(const fc_job *jobs, int64_t phases, double lanes, int fits[FC_TRANSFORMS],
-                              double terms[FC_WAYS][FC_TERMS])
+static void count_channelwise(const fc_job *jobs, int64_t phases, double lanes,
+                              int fits[FC_TRANSFORMS], double terms[FC_WAYS][FC_TERMS])
 {
     const fc_channelwise_shape shape = fc_conv_channelwise_shape(jobs, phases, 0);
     fits[FC_CHANNELWISE] &= shape.fits;
@@ -255,8 +279,8 @@ static void count_channelwise(const fc_job *jobs, int64_t phases, double lanes, 
         channelwise(jobs, &shape, lanes, terms[FC_CHANNELWISE]);
 }
 
-/* Segments are summed one by one (conv.c), channel by channel where there is but one of the `phases`;
- * `fits` stays 1 for ways that take all of them. */
+/* Segments are summed one by one (conv.c), channel by channel where there is but one of the
+ * `phases`; `fits` stays 1 for ways that take all of them. */
 static void count_segments(const fc_job *job, int64_t phases, double lanes, int fits[FC_TRANSFORMS],
                            double terms[FC_WAYS][FC_TERMS])
 {
@@ -287,7 +311,8 @@ static void count_segments(const fc_job *job, int64_t phases, double lanes, int 
 }
 
 /* The other ways that take the job of one phase. */
-static void count_whole(const fc_job *job, double lanes, int fits[FC_TRANSFORMS], double terms[FC_WAYS][FC_TERMS])
+static void count_whole(const fc_job *job, double lanes, int fits[FC_TRANSFORMS],
+                        double terms[FC_WAYS][FC_TERMS])
 {
     const fc_planes_shape shape = fc_conv_planes_shape(job, FC_DEPTHWISE);
     fits[FC_DEPTHWISE] &= shape.fits;
@@ -349,10 +374,13 @@ static void channels(const fc_conv *conv, double lanes, double term[FC_TERMS])
 {
     const double size = conv->dtype == FC_F32 ? 4 : 8, groups = (double)conv->groups;
     const fc_weight_channels_shape shape = fc_weight_channels_count(conv);
-    const double taps = fc_count_volume(conv->kernel), channels = (double)conv->in_channels / groups;
+    const double taps = fc_count_volume(conv->kernel);
+    const double channels = (double)conv->in_channels / groups;
     const double filters = (double)conv->out_channels / groups, blocks = (double)shape.blocks;
-    const double some = (double)shape.channels, rest = channels - (blocks - 1) * some, line = (double)shape.line;
-    const double rows = (double)shape.block_rows, whole = floor(filters / rows), left = filters - whole * rows;
+    const double some = (double)shape.channels, rest = channels - (blocks - 1) * some;
+    const double line = (double)shape.line;
+    const double rows = (double)shape.block_rows, whole = floor(filters / rows);
+    const double left = filters - whole * rows;
     const int across = shape.channels * (int64_t)size % 64 != 0;
     fc_product all = {0};
     for (int i = 0; i < 2; i++) {
