@@ -1,5 +1,6 @@
-/* Which way takes a convolution. Everything chooses here and nowhere else; the choice depends on one
- * item's geometry, the dtype and the instruction set, never on the batch, the threads or the data. */
+/* Which way takes a convolution. Everything chooses here, but whether a kernel as long as its stride
+ * becomes one of 1 first: conv_patches.h. The choice depends on one item's geometry, the dtype and
+ * the instruction set, never on the batch, the threads or the data. */
 #ifndef FC_CONV_COST_H
 #define FC_CONV_COST_H
 

@@ -12,7 +12,8 @@
 
 #include "conv_plan.h"
 
-/* Is it one of these, and are patches faster for that pass (conv_cost.h)? */
+/* Is it one of these, and are patches faster for that pass (conv_count.h)? By rules of its own, which
+ * geometry alone decides: the model of what ways cost (conv_cost.h) then sees the kernel of 1. */
 int fc_patches_fit(const fc_conv *conv, int pass);
 
 /* The convolution of the patches. */
