@@ -104,12 +104,8 @@ CALLS = {
 }
 
 
-@pytest.mark.parametrize("call", CALLS)
-def test_the_gil_is_released(call):
-    """While one thread is in a kernel, another goes on: with the GIL held it would stand still."""
-    x, w, dy = (
-        np.ones(shape, np.float32) for shape in ((16, 64, 66, 66), (64, 64, 3, 3), (16, 64, 64, 64))
-    )
+def ticks_amid(call):
+    """How often another thread came to turn in the middle half of a call."""
     ticks, done = [], threading.Event()
 
     def count():
@@ -118,14 +114,23 @@ def test_the_gil_is_released(call):
 
     other = threading.Thread(target=count)
     other.start()
-    with fc.num_threads(1):
-        begin = time.perf_counter()
-        CALLS[call](x, w, dy)
-        end = time.perf_counter()
+    begin = time.perf_counter()
+    call()
+    end = time.perf_counter()
     done.set()
     other.join()
     quarter = (end - begin) / 4
-    assert sum(begin + quarter < t < end - quarter for t in ticks) > 10
+    return sum(begin + quarter < t < end - quarter for t in ticks)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_the_gil_is_released(name):
+    """While one thread is in a kernel, another goes on: with the GIL held it would stand still.
+    On a machine that others use it may be given no core for one call, but not for all."""
+    shapes = (16, 64, 66, 66), (64, 64, 3, 3), (16, 64, 64, 64)
+    arrays = [np.ones(shape, np.float32) for shape in shapes]
+    with fc.num_threads(1):
+        assert any(ticks_amid(lambda: CALLS[name](*arrays)) > 10 for _ in range(8))
 
 
 @pytest.mark.parametrize("threads", [1, 2])
