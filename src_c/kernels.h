@@ -161,14 +161,15 @@ typedef struct {
  *
  *     to[p * to_plane + l * pitch + i] = from[p * from_plane + l * from_line + (i - lead) * step]
  *
- * for lead <= i < lead + length, and 0 for the other i < pitch. Whole vectors are read where the
- * array, which has `behind` elements before `from` and `ahead` from it on, holds them. */
+ * for lead <= i < lead + length, and 0 for the other i < pitch. A line is written in whole vectors:
+ * 0 as well behind the last line of a plane, up to `lanes` - 1 of them. Whole vectors are read where
+ * the array, which has `behind` elements before `from` and `ahead` from it on, holds them. */
 typedef struct {
     int64_t planes, lines, lead, length, step;   /* length may be <= 0; step >= 1 */
     const void *from;
     int64_t from_plane, from_line, behind, ahead;
     void *to;
-    int64_t to_plane, pitch;                     /* pitch a multiple of 64 bytes' worth */
+    int64_t to_plane, pitch;
 } fc_lines;
 
 /* Products summed along the lanes, where neither operand has rows of lanes to offer:
