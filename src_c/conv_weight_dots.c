@@ -20,275 +20,19 @@
  * Zeros of dy meet cells of x that no sum names. If one of these is not finite, neither is the
  * result, and it is computed once more by fc_weight_rows.
  */
-#include "conv_weight_grad.h"
-
 #include "arena.h"
-#include "kernels.h"
+#include "conv_weight_dots_plan.h"
 #include "parallel.h"
 
-#include <math.h>
 #include <string.h>
 
-enum {
-    TILE_ROWS = 4,           /* of the register tile of fc_lane_dots; it has 3 columns */
-    COLUMNS = 48,            /* of one call */
-    STRIP_OF_FILTERS = 1024, /* outputs: planes of four filters stay in L1 */
-    STRIP_OF_TAPS = 4096,    /* outputs: one plane of dy and one of x stay near it */
-    BATCH_BYTES = 64 << 10,  /* of planes copied together, where filters take their turns */
-    LARGEST_SCRATCH = 3 << 20,
-};
-
-typedef struct {
-    int64_t classes, every;   /* tap r has phase number r % every < classes */
-    int64_t jump;             /* from the shift of tap r to that of tap r + every */
-    int64_t low, high;        /* least and largest q */
-    int64_t *shift;           /* (kernel): of tap r, from the first plane of a channel on */
-} taps_along;
-
-typedef struct {
-    fc_conv conv;
-    const fc_kernels *kernels;
-    const char *dy, *x;
-    char *dw;
-    int64_t size, vector;                  /* bytes of an element; elements in 64 bytes */
-    int64_t cg, fg, taps, cells, outputs;  /* channels of a group; sizes of one plane */
-    taps_along along[3];
-    int axis;                              /* whose taps are rows of the tile; -1: filters are */
-    int64_t width, rows;                   /* these taps are width * every apart; so many */
-    int64_t span[3];                       /* outputs of a strip */
-    int64_t extent[3], plane;              /* of one phase of x, extent[2] the pitch; and elements */
-    int64_t channel;                       /* elements of all phases of one channel */
-    int64_t margin, dy_plane;              /* zeros before and behind each plane of dy; elements */
-    int64_t filters, channels;             /* planes copied together, at most */
-    int in_place;                          /* is dy read where it stands? */
-    int steady;                            /* do all strips look alike, so that zeros stay zeros? */
-    char *scratch;
-    int64_t shared_bytes, own_bytes;
-    int failed;
-} job;
+typedef fc_weight_dots_plan job;
 
 typedef struct {
     int64_t image, from[3], count[3];      /* outputs */
     int accumulate;
     char *dy, *x;                          /* planes in scratch */
 } strip;
-
-static int64_t divide_down(int64_t a, int64_t b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
-
-/* ---- the plan ---- */
-
-/* q of tap r along axis a. */
-static int64_t quotient(const fc_conv *conv, int a, int64_t r)
-{
-    return divide_down(r * conv->dilation[a] - conv->before[a], conv->stride[a]);
-}
-
-static taps_along taps_of(const fc_conv *conv, int a)
-{
-    const int64_t common = fc_gcd(conv->stride[a], conv->dilation[a]);
-    taps_along t = {.every = conv->stride[a] / common, .jump = conv->dilation[a] / common};
-    t.classes = fc_least(t.every, conv->kernel[a]);
-    t.low = quotient(conv, a, 0);
-    t.high = quotient(conv, a, conv->kernel[a] - 1);
-    return t;
-}
-
-/* Cycles of Zen 4 for 64 bytes of lanes in tiles of so many rows and columns (measured). A load
- * across two cache lines takes two. In one step: a long kernel has many columns, and is planned
- * anew at each call. */
-static double tile_cost(int64_t rows, int64_t cols, int aligned)
-{
-    const double r = (double)rows, loads = (aligned ? 1 : 1.8) * r, c = (double)(cols % 3);
-    return (double)(cols / 3) * (fmax(3 * r, loads + 1.6 * 3) + 0.5)
-        + (c > 0 ? fmax(c * r, loads + 1.6 * c) + 0.5 : 0);
-}
-
-/* Elements that one step of a row of the tile moves dy by. */
-static int64_t tile_jump(const job *j)
-{
-    return j->axis < 0 ? 0 : j->width * j->along[j->axis].jump * (j->axis == 1 ? j->extent[2] : 1);
-}
-
-/* Lines of a strip, from its first to its last. */
-static int64_t lines_of(const job *j, const int64_t count[3])
-{
-    return (count[0] - 1) * j->extent[1] + count[1];
-}
-
-/* Strips of at most so many outputs, halved along the first axis that can be. */
-static void choose_strip(job *j)
-{
-    const int64_t most = j->axis < 0 ? STRIP_OF_FILTERS : STRIP_OF_TAPS;
-    memcpy(j->span, j->conv.out, sizeof j->span);
-    for (int a = 0; a < 3; a++)
-        while (j->span[a] > (a == 2 ? 64 : 1) && j->span[0] * j->span[1] * j->span[2] > most)
-            j->span[a] = (j->span[a] + 1) / 2;
-    for (int a = 0; a < 3; a++)
-        j->extent[a] = j->span[a] + j->along[a].high - j->along[a].low;
-    j->extent[2] = fc_round_up(j->extent[2], j->vector);
-}
-
-/* So many times the product of rows and columns over these lines of k outputs. */
-static void count_product(const job *j, double times, int64_t rows, int64_t cols, int64_t jump,
-                          int64_t lines, int64_t k, fc_weight_dots_shape *w)
-{
-    if (!rows)
-        return;
-    const int aligned = jump % j->vector == 0;
-    const double vectors = times * (double)(lines * fc_parts(k, j->vector));
-    const double tiles = (double)fc_parts(cols, 3);
-    w->tiles += vectors * tile_cost(rows, cols, aligned);
-    w->across += aligned ? 0 : vectors * tiles * (double)rows;
-    w->lines += times * tiles * (double)lines;
-    w->calls += times * (double)fc_parts(cols, COLUMNS);
-}
-
-/* The same for all taps of one phase of the plan's axis: full rows of taps and one that ends early. */
-static void count_phase(const job *j, double times, int64_t taps, fc_weight_dots_shape *w)
-{
-    const int64_t jump = tile_jump(j), rows = fc_parts(taps, j->width);
-    const int64_t cols = j->cg * (j->axis == 1 ? j->conv.kernel[2] : fc_least(j->width, taps));
-    for (int64_t i = 0; i < rows; i += j->rows) {
-        const int64_t m = fc_least(j->rows, rows - i), more = (m - 1) * jump;
-        const int64_t lines = lines_of(j, j->span) + (j->axis == 1 ? more / j->extent[2] : 0);
-        count_product(j, times, m, cols, jump, lines, j->span[2] + (j->axis == 2 ? more : 0), w);
-    }
-}
-
-/* Copies of one image and group, whose planes have been laid out. Vectors that lie wholly in the
- * array are copied line by line; the others, at the ends of lines, column by column. */
-static void count_copies(const job *j, int64_t lanes, double planes_of_x, fc_weight_dots_shape *w)
-{
-    const fc_conv *conv = &j->conv;
-    const int64_t vectors = j->extent[2] / lanes, step = conv->stride[2];
-    const int64_t lead = fc_least(fc_most(-j->along[2].low, 0), j->extent[2]);
-    const int64_t length = fc_least(j->extent[2] - lead, conv->in[2] / step);
-    const int64_t inside = step > 2 ? 0
-                                    : fc_most((lead + length) / lanes - fc_parts(lead, lanes), 0);
-    const double lines = planes_of_x * (double)fc_least(j->extent[1],
-                                                        conv->in[1] / conv->stride[1] + 1);
-    const double planes_of_dy = j->in_place ? 0 : w->strips * (double)(j->fg * j->span[0]);
-    const double cleared = (double)(j->in_place ? 0 : j->fg * j->dy_plane) + (double)(j->cg * j->channel);
-    w->copied = planes_of_dy * (double)(j->span[1] * (j->span[2] / lanes))
-        + lines * (double)(step == 2 ? vectors : inside);
-    w->edges = planes_of_dy * (double)(vectors - j->span[2] / lanes) + planes_of_x * (double)(vectors - inside);
-    w->singly = step > 2 ? lines * (double)length : 0;
-    w->cleared = j->steady ? 0 : w->strips * cleared / (double)j->vector;
-}
-
-/* What the plan j does for one image and group; of copies, vectors as if all were laid out. */
-static fc_weight_dots_shape count(job *j)
-{
-    const int64_t *kernel = j->conv.kernel;
-    fc_weight_dots_shape w = {.strips = 1};
-    choose_strip(j);
-    for (int a = 0; a < 3; a++)
-        w.strips *= (double)fc_parts(j->conv.out[a], j->span[a]);
-    const int64_t lines = lines_of(j, j->span);
-    if (j->axis < 0) {
-        const double times = w.strips * (double)(kernel[0] * kernel[1]);
-        const double tiles = (double)(j->fg / TILE_ROWS);
-        count_product(j, times * tiles, TILE_ROWS, j->cg * kernel[2], 0, lines, j->span[2], &w);
-        count_product(j, times, j->fg % TILE_ROWS, j->cg * kernel[2], 0, lines, j->span[2], &w);
-    }
-    for (int64_t k = 0; j->axis >= 0 && k < j->along[j->axis].classes; k++)
-        count_phase(j,
-                    w.strips * (double)(j->fg * (j->axis == 1 ? kernel[0] : j->taps / kernel[2])),
-                    (kernel[j->axis] - 1 - k) / j->along[j->axis].every + 1, &w);
-    const int64_t classes = j->along[0].classes * j->along[1].classes * j->along[2].classes;
-    w.sums = w.strips * (double)(j->fg * j->cg * j->taps);
-    const double cells = w.strips * (double)(j->cg * classes * j->extent[0] * j->extent[1] * j->extent[2]);
-    w.copied = w.strips * (double)(j->fg * lines * fc_parts(j->span[2], j->vector)) + cells / (double)j->vector;
-    return w;
-}
-
-/* Cycles of Zen 4 (measured), by which plans are compared. */
-static double plan_cost(job *j)
-{
-    const fc_weight_dots_shape w = count(j);
-    return w.tiles + 4 * w.sums + 9 * w.copied + 100 * w.strips;
-}
-
-/* Try filters, then taps along y, then along x so many apart; keep the best. */
-static void choose_plan(job *j)
-{
-    job best = *j;
-    best.axis = -1;
-    best.width = best.rows = 1;
-    double cost = plan_cost(&best);
-    for (int axis = 1; axis < 3; axis++) {
-        const int64_t taps = (j->conv.kernel[axis] - 1) / j->along[axis].every + 1;
-        for (int64_t parts = 1, last = 0; parts <= 12 && taps > 1; parts++) {
-            const int64_t width = axis == 1 ? 1 : parts <= 8 ? fc_parts(taps, parts) : (parts - 8) * j->vector;
-            for (int64_t rows = fc_least(TILE_ROWS, taps); rows > 1 && width != last && width <= taps; rows--) {
-                job now = *j;
-                now.axis = axis;
-                now.width = width;
-                now.rows = rows;
-                const double this = plan_cost(&now);
-                if (this < cost) {
-                    cost = this;
-                    best = now;
-                }
-            }
-            last = width;
-        }
-    }
-    *j = best;
-}
-
-static job new_job(const fc_conv *conv)
-{
-    job j = {.conv = *conv, .kernels = fc_active[conv->dtype], .size = conv->dtype == FC_F32 ? 4 : 8,
-             .cg = conv->in_channels / conv->groups, .fg = conv->out_channels / conv->groups,
-             .taps = 1, .cells = 1, .outputs = 1};
-    j.vector = 64 / j.size;
-    for (int a = 0; a < 3; a++) {
-        j.taps *= conv->kernel[a];
-        j.cells *= conv->in[a];
-        j.outputs *= conv->out[a];
-        j.along[a] = taps_of(conv, a);
-    }
-    return j;
-}
-
-/* Sizes of the planes, and of all scratch. */
-static void lay_out(job *j)
-{
-    const int64_t groups = j->conv.groups, pitch = j->extent[2];
-    j->plane = j->extent[0] * j->extent[1] * pitch;
-    j->channel = j->along[0].classes * j->along[1].classes * j->along[2].classes * j->plane;
-    j->margin = fc_round_up((j->rows - 1) * tile_jump(j), j->vector);
-    j->dy_plane = 2 * j->margin + j->span[0] * j->extent[1] * pitch + j->vector;
-    j->in_place = j->axis < 0 && j->conv.out[2] % j->vector == 0 && j->span[2] == j->conv.out[2]
-        && j->conv.out[0] == 1;
-    const int64_t together = fc_most(1, BATCH_BYTES / ((j->fg * j->dy_plane + j->cg * j->channel) * j->size));
-    j->filters = j->axis < 0 ? TILE_ROWS : j->fg * fc_least(together, groups);
-    j->channels = j->axis < 0 ? j->cg : j->cg * fc_least(together, groups);
-    j->steady = !memcmp(j->span, j->conv.out, sizeof j->span);
-    j->shared_bytes = fc_round_up((j->conv.kernel[0] + j->conv.kernel[1] + j->conv.kernel[2]) * 8,
-                                  64);
-    j->own_bytes = ((j->in_place ? 0 : j->filters * j->dy_plane) + j->channels * j->channel
-                    + fc_round_up(j->margin + 2 * j->vector, j->vector)) * j->size;
-}
-
-fc_weight_dots_shape fc_weight_dots_count(const fc_conv *conv, int64_t bytes)
-{
-    job j = new_job(conv);
-    choose_plan(&j);
-    lay_out(&j);
-    fc_weight_dots_shape w = count(&j);
-    const int64_t classes = j.along[0].classes * j.along[1].classes * j.along[2].classes;
-    count_copies(&j, bytes / j.size, w.strips * (double)(j.cg * classes * j.extent[0]), &w);
-    const double groups = (double)conv->groups;
-    return (fc_weight_dots_shape){
-        .fits = j.own_bytes <= LARGEST_SCRATCH, .scratch = (double)j.own_bytes / 64,
-        .tiles = groups * w.tiles, .across = groups * w.across, .lines = groups * w.lines,
-        .calls = groups * w.calls, .sums = groups * w.sums, .copied = groups * w.copied,
-        .edges = groups * w.edges, .singly = groups * w.singly, .cleared = groups * w.cleared,
-        .strips = groups * w.strips,
-    };
-}
 
 /* Where tap r reads, from the first plane of its channel on: the sum over axes of shift[r]. */
 static void fill_shifts(job *j, int64_t *table)
@@ -300,7 +44,7 @@ static void fill_shifts(job *j, int64_t *table)
         j->along[a].shift = table;
         for (int64_t r = 0; r < j->conv.kernel[a]; r++)
             table[r] = r % j->along[a].every * planes[a]
-                + (quotient(&j->conv, a, r) - j->along[a].low) * steps[a];
+                + (fc_tap_quotient(&j->conv, a, r) - j->along[a].low) * steps[a];
     }
 }
 
@@ -315,7 +59,7 @@ static void inside(const job *j, const strip *s, int a, int64_t class, int64_t *
 {
     const fc_conv *conv = &j->conv;
     const int64_t offset = class * conv->dilation[a] - conv->before[a], stride = conv->stride[a];
-    const int64_t phase = offset - divide_down(offset, stride) * stride;
+    const int64_t phase = offset - fc_divide_down(offset, stride) * stride;
     const int64_t needed = s->count[a] + j->along[a].high - j->along[a].low;
     *cell = (s->from[a] + j->along[a].low) * stride + phase;
     *begin = *cell >= 0 ? 0 : fc_least((stride - 1 - *cell) / stride, needed);
@@ -338,7 +82,8 @@ static void copy_phase(const job *j, const strip *s, int64_t channel, int64_t co
         for (int64_t c = 0; c < count; c++)
             clear(j, at(j, to, c * j->channel), j->plane);
     for (int64_t z = begin[0]; z < end[0]; z++) {
-        const int64_t row = (cell[0] + z * conv->stride[0]) * conv->in[1] + cell[1] + begin[1] * conv->stride[1];
+        const int64_t row = (cell[0] + z * conv->stride[0]) * conv->in[1] + cell[1]
+            + begin[1] * conv->stride[1];
         const int64_t from = (s->image * conv->in_channels + channel) * j->cells + row * conv->in[2]
             + cell[2] + begin[2] * conv->stride[2];
         j->kernels->lay_lines(&(fc_lines){
@@ -370,7 +115,8 @@ static void copy_dy(const job *j, const strip *s, int64_t f, int64_t count)
         clear(j, s->dy, count * j->dy_plane);
     for (int64_t z = 0; z < s->count[0]; z++) {
         const int64_t row = (s->from[0] + z) * conv->out[1] + s->from[1];
-        const int64_t from = (s->image * conv->out_channels + f) * j->outputs + row * conv->out[2] + s->from[2];
+        const int64_t from = (s->image * conv->out_channels + f) * j->outputs + row * conv->out[2]
+            + s->from[2];
         j->kernels->lay_lines(&(fc_lines){
             .planes = count, .lines = s->count[1], .length = s->count[2], .step = 1,
             .from = j->dy + from * j->size, .from_plane = j->outputs, .from_line = conv->out[2],
@@ -388,10 +134,10 @@ static void copy_dy(const job *j, const strip *s, int64_t f, int64_t count)
 static void add_columns(const job *j, fc_lane_dots d, const int64_t r[3], int64_t step,
                         int64_t count)
 {
-    const taps_along *along = j->along;
+    const fc_taps_along *along = j->along;
     const int64_t *kernel = j->conv.kernel;
     const int64_t shift = along[0].shift[r[0]] + along[1].shift[r[1]];
-    int64_t b_col[COLUMNS], c_col[COLUMNS];
+    int64_t b_col[FC_DOTS_COLUMNS], c_col[FC_DOTS_COLUMNS];
     d.b_col = b_col;
     d.c_col = c_col;
     d.n = 0;
@@ -400,7 +146,7 @@ static void add_columns(const job *j, fc_lane_dots d, const int64_t r[3], int64_
             const int64_t x = r[2] + i * step;
             b_col[d.n] = c * j->channel + shift + along[2].shift[x];
             c_col[d.n++] = c * j->taps + (r[0] * kernel[1] + r[1]) * kernel[2] + x;
-            if (d.n == COLUMNS || (c == j->cg - 1 && i == count - 1)) {
+            if (d.n == FC_DOTS_COLUMNS || (c == j->cg - 1 && i == count - 1)) {
                 j->kernels->lane_dots(&d);
                 d.n = 0;
             }
@@ -410,8 +156,8 @@ static void add_columns(const job *j, fc_lane_dots d, const int64_t r[3], int64_
 /* Filters f .. f + d.m - 1, whose planes of dy are in scratch: all taps, row of taps by row. */
 static void add_filters(const job *j, fc_lane_dots d)
 {
-    int64_t a_row[TILE_ROWS], c_row[TILE_ROWS];
-    for (int i = 0; i < TILE_ROWS; i++) {
+    int64_t a_row[FC_DOTS_ROWS], c_row[FC_DOTS_ROWS];
+    for (int i = 0; i < FC_DOTS_ROWS; i++) {
         a_row[i] = i * (j->in_place ? j->outputs : j->dy_plane);
         c_row[i] = i * j->cg * j->taps;
     }
@@ -428,17 +174,18 @@ static void add_rows(const job *j, fc_lane_dots d, const int64_t r[3], int64_t r
                      int64_t step, int64_t count)
 {
     const int64_t lines = d.lines, length = d.k;
-    const int64_t apart = j->width * j->along[j->axis].every * (j->axis == 1 ? j->conv.kernel[2] : 1);
-    int64_t a_row[TILE_ROWS], c_row[TILE_ROWS], now[3] = {r[0], r[1], r[2]};
+    const int64_t apart = j->width * j->along[j->axis].every
+        * (j->axis == 1 ? j->conv.kernel[2] : 1);
+    int64_t a_row[FC_DOTS_ROWS], c_row[FC_DOTS_ROWS], now[3] = {r[0], r[1], r[2]};
     d.a_row = a_row;
     d.c_row = c_row;
     for (int64_t i = 0; i < rows; i += j->rows) {
         d.m = fc_least(j->rows, rows - i);
-        const int64_t more = (d.m - 1) * tile_jump(j);
+        const int64_t more = (d.m - 1) * fc_weight_dots_jump(j);
         d.lines = lines + (j->axis == 1 ? more / d.b_line : 0);
         d.k = fc_round_up(length + (j->axis == 2 ? more : 0), j->vector);
         for (int64_t l = 0; l < d.m; l++) {
-            a_row[l] = j->margin - l * tile_jump(j);
+            a_row[l] = j->margin - l * fc_weight_dots_jump(j);
             c_row[l] = l * apart;
         }
         now[j->axis] = r[j->axis] + i * j->width * j->along[j->axis].every;
@@ -449,7 +196,7 @@ static void add_rows(const job *j, fc_lane_dots d, const int64_t r[3], int64_t r
 /* One filter, all taps: rows of the tile are taps along y, columns those along x. */
 static void add_taps_y(const job *j, fc_lane_dots d)
 {
-    const taps_along *y = &j->along[1];
+    const fc_taps_along *y = &j->along[1];
     for (int64_t z = 0; z < j->conv.kernel[0]; z++)
         for (int64_t k = 0; k < y->classes; k++)
             add_rows(j, d, (int64_t[3]){z, k, 0}, (j->conv.kernel[1] - 1 - k) / y->every + 1,
@@ -460,7 +207,7 @@ static void add_taps_y(const job *j, fc_lane_dots d)
  * t % width. The last row may end early. */
 static void add_taps_x(const job *j, fc_lane_dots d)
 {
-    const taps_along *x = &j->along[2];
+    const fc_taps_along *x = &j->along[2];
     for (int64_t row = 0; row < j->conv.kernel[0] * j->conv.kernel[1]; row++)
         for (int64_t k = 0; k < x->classes; k++) {
             const int64_t taps = (j->conv.kernel[2] - 1 - k) / x->every + 1;
@@ -477,9 +224,9 @@ static void add_tiles(const job *j, const strip *s, int64_t f, int64_t f_end, fc
 {
     copy_x(j, s, f / j->fg * j->cg, j->cg);
     d.b = s->x;
-    for (; f < f_end; f += TILE_ROWS) {
+    for (; f < f_end; f += FC_DOTS_ROWS) {
         const int64_t row = (s->from[0] * j->conv.out[1] + s->from[1]) * j->conv.out[2];
-        d.m = fc_least(TILE_ROWS, f_end - f);
+        d.m = fc_least(FC_DOTS_ROWS, f_end - f);
         d.c = at(j, j->dw, f * j->cg * j->taps);
         d.a = s->dy;
         if (j->in_place)
@@ -509,7 +256,7 @@ static void add_each(const job *j, const strip *s, int64_t f, int64_t f_end, fc_
 
 static void add_strip(const job *j, const strip *s, int64_t f, int64_t f_end)
 {
-    fc_lane_dots d = {.lines = lines_of(j, s->count), .b_line = j->extent[2],
+    fc_lane_dots d = {.lines = fc_weight_dots_lines(j, s->count), .b_line = j->extent[2],
                       .a_line = j->in_place ? j->conv.out[2] : j->extent[2],
                       .k = j->axis == 2 ? s->count[2] : fc_round_up(s->count[2], j->vector),
                       .accumulate = s->accumulate};
@@ -541,7 +288,7 @@ static void add_images(job *j, int64_t f, int64_t f_end, strip s)
             __atomic_store_n(&j->failed, 1, __ATOMIC_RELAXED);
 }
 
-/* A tile's filters share a group; others are taken so many at a time, whole groups where possible. */
+/* A tile's filters share a group; others are taken so many at a time, if possible whole groups. */
 static void by_filters(void *context, int member, int team)
 {
     job *j = context;
@@ -560,12 +307,12 @@ static void by_filters(void *context, int member, int team)
 
 int fc_weight_dots(const fc_conv *conv, const void *dy, const void *x, void *dw, int threads)
 {
-    job j = new_job(conv);
-    choose_plan(&j);
-    lay_out(&j);
+    job j;
+    fc_weight_dots_plan_make(&j, conv);
     j.dy = dy;
     j.x = x;
     j.dw = dw;
+    j.failed = 0;
     threads = fc_team_size(threads);
     j.scratch = fc_arena_take(j.shared_bytes + threads * j.own_bytes);
     if (!j.scratch)

@@ -1,7 +1,7 @@
 /* Two ways to the gradient of the weights; for depthwise kernels conv_channelwise.h has another.
  *
  * Both compute dw[f, c, r] = sum over n, o of dy[n, f, o] x[n, c, o * stride + r * dilation -
- * before] as matrix products: conv_weight_grad.c with lanes over channels, conv_weight_dots.c,
+ * before] as matrix products: conv_weight_channels.c with lanes over channels, conv_weight_dots.c,
  * where a group has too few of them, with lanes over outputs. `conv` has its axes merged.
  */
 #ifndef FC_CONV_WEIGHT_GRAD_H
@@ -21,6 +21,8 @@ typedef struct {
 } fc_weight_channels_shape;
 
 fc_weight_channels_shape fc_weight_channels_count(const fc_conv *conv);
+
+int fc_weight_channels(const fc_conv *conv, const void *dy, const void *x, void *dw, int threads);
 
 /* What lanes over outputs would do for one image: the time of its tiles, in multiply-adds of 64
  * bytes of lanes; rows of these that are read across two cache lines; lines of outputs that
