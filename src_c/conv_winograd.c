@@ -96,13 +96,6 @@ static const char *bias_of(const call *c, int64_t group, int64_t filter)
     return c->bias ? c->bias + (group * p->u.blocks * p->u.block + filter) * p->size : NULL;
 }
 
-/* Have bytes [from, from + bytes) brought to L2. */
-static void fetch(const char *from, int64_t bytes)
-{
-    for (int64_t i = 0; i < bytes; i += FC_LINE)
-        __builtin_prefetch(from + i, 1, 2);
-}
-
 /* One slice of the products of one block of filters, run of depths and band of strips. */
 typedef struct { int64_t group, block, slice, depth, depths, strip, count; } part;
 
@@ -110,25 +103,26 @@ typedef struct { int64_t group, block, slice, depth, depths, strip, count; } par
  * of what a member does for this chunk, `done` units of `all` are done. */
 typedef struct { int64_t group, first, count, next, more, done, all; } chunk;
 
-/* Have the share `done` of `all` of a band's outputs brought to L2. */
-static void fetch_outputs(const call *c, const part *of, int64_t done, int64_t all)
+/* Of a band's outputs about the share `share` of `parts`, for as many filters as the product has
+ * rows of B. Only to be asked for. */
+static fc_rows outputs_soon(const call *c, const part *of, int64_t share, int64_t parts)
 {
     const plan *p = c->p;
     const fc_line *x = &p->strips.x, *y = &p->strips.y;
-    const int64_t filters = fc_least(p->u.block, p->filters - of->block * p->u.block);
-    const int64_t planes = of->depths * of->count * filters, end = planes * (done + 1) / all;
-    for (int64_t i = planes * done / all; i < end;) {
-        const int64_t depth = of->depth + i / filters / of->count;
-        const fc_strip at = fc_strip_at(&p->strips, of->strip + i / filters % of->count);
-        const int dense = y->spread * y->place_step * p->out[2] == at.width;
-        const int64_t width = dense ? at.height * at.width : (at.width - 1) * x->place_step + 1;
-        const int64_t last = fc_least(end, i - i % filters + filters);
-        for (; i < last; i++) {
-            const int64_t filter = of->block * p->u.block + i % filters;
-            for (int64_t row = 0; row < (dense ? 1 : at.height); row++)
-                fetch(place(c, &at, of->group, filter, depth, row), width * p->size);
-        }
-    }
+    const int64_t row = p->out[2] * p->size, below = y->spread * y->place_step;
+    const int whole = p->strips.segments == 1 && below == 1;   /* whole rows lie side by side */
+    const int64_t rows = whole ? 1 : y->tile;
+    const int64_t wide = p->strips.segment * x->tile * x->place_step * p->size;
+    const int64_t length = whole ? y->tile * row : fc_least(wide, row);
+    const int64_t strips = of->depths * of->count;
+    const fc_run_part some = fc_share_runs(strips * rows, length, p->size, share, parts);
+    if (some.bytes <= 0)
+        return (fc_rows){0};
+    const int64_t strip = some.run / rows, i = some.run % rows;
+    const fc_strip at = fc_strip_at(&p->strips, of->strip + strip % of->count);
+    const char *from = place(c, &at, of->group, of->block * p->u.block,
+                             of->depth + strip / of->count, fc_least(i, at.height - 1));
+    return (fc_rows){from + some.from, p->out_plane * p->size, some.bytes};
 }
 
 /* The terms of a product at one point: taps first, first + 1, .. of z, all phases that are live
@@ -176,7 +170,8 @@ static order order_of(const plan *p, const part *of)
     return (order){{{whole, 0}, {less_y, less_both}}, less_both + count[1][1]};
 }
 
-/* What is needed behind the product at point i: U and V of the next one, cells of the next chunk. */
+/* What is needed behind the product at point i: U and V of the next one, the band's outputs, cells
+ * of the next chunk. */
 static void look_ahead(const call *c, const char *u, const part *of, const chunk *at, int64_t i,
                        fc_gemm *g)
 {
@@ -184,12 +179,17 @@ static void look_ahead(const call *c, const char *u, const part *of, const chunk
     const int64_t word = p->size;
     if (i + 1 < p->points) {
         if (p->u_far)
-            g->soon[0] = (fc_rows){u + u_point(p, i + 1) * p->u.to_point * word, p->u.block * word, g->n * word};
-        g->soon[1] = (fc_rows){(const char *)g->a + (p->data.point + g->a_row[0]) * word, p->data.pitch * word,
-                               g->k * word};
+            g->soon[0] = (fc_rows){u + u_point(p, i + 1) * p->u.to_point * word,
+                                   p->u.block * word, g->n * word};
+        g->soon[1] = (fc_rows){(const char *)g->a + (p->data.point + g->a_row[0]) * word,
+                               p->data.pitch * word, g->k * word};
     }
+    /* Blocks whose outputs are asked for at once: those that B has rows for. */
+    const int64_t blocks = fc_most(1, g->taps * g->k / p->u.block);
+    if (p->far && of->slice == p->u.slices - 1 && of->block % blocks == 0)
+        g->soon[2] = outputs_soon(c, of, i, p->points);
     if (at->more > 0)
-        g->soon[2] = fc_tiled_soon(&c->data, at->group, of->slice * p->u.slice, at->next, at->more,
+        g->soon[3] = fc_tiled_soon(&c->data, at->group, of->slice * p->u.slice, at->next, at->more,
                                    at->done * p->points + i, at->all * p->points);
 }
 
@@ -213,9 +213,9 @@ static void multiply_point(const call *c, const scratch *s, const char *u, const
         .c = s->products + (i * p->m_point + from * p->u.block) * word, .c_row = p->u.block,
         .accumulate = of->slice > 0};
     for (int64_t t = 0; t == 0 || t < taps; t += once, g.accumulate = 1) {
+        g.taps = list_terms(p, s, of->depth, tap + t, fc_least(once, taps - t), channels, i);
         if (t + once >= taps)
             look_ahead(c, u, of, at, i, &g);
-        g.taps = list_terms(p, s, of->depth, tap + t, fc_least(once, taps - t), channels, i);
         p->kernels->gemm(&g);
     }
 }
@@ -237,11 +237,8 @@ static void multiply(const call *c, const scratch *s, const char *u, const part 
             for (int64_t t = 0; t < strip.tiles; t++)
                 s->a_row[next[strip.less][t >= strip.whole]++] = v + t * p->data.pitch;
         }
-    for (int64_t i = 0; i < p->points; i++) {
-        if (p->far && of->slice == p->u.slices - 1)
-            fetch_outputs(c, of, i, p->points);
+    for (int64_t i = 0; i < p->points; i++)
         multiply_point(c, s, u, of, at, &rows, i, tap, taps);
-    }
 }
 
 /* Outputs [row][column] of one vector of filters to their places. */

@@ -6,13 +6,18 @@
 
 /* Bytes of a chunk's V, at most, and of one member's M.
  *
- * All of U passes by once for every chunk. Where it is more than L3 keeps besides, a chunk has as
- * many as TILES tiles, however large V is: 256 channels in float64 then take 0.86 of the time that
- * chunks of 14 tiles do, and twice as many tiles gain nothing. */
-static const int64_t V_BYTES = 1 << 20, M_BYTES = 512 << 10, L3_BYTES = 12 << 20, TILES = 64;
+ * All of U passes by once for every chunk. From half of what L3 keeps on V had better leave L2 in
+ * part: 256 channels, 8 x 14 x 14 and 56 x 56, take 0.87 of the time with LARGE_V_BYTES, and no
+ * less with more; 128 channels, a quarter of U, 1.03. Where U is more than L3 keeps besides, a
+ * chunk has as many as TILES tiles, however large V is: 256 channels in float64 then take 0.86 of
+ * the time that chunks of 14 tiles do, and twice as many tiles gain nothing. */
+static const int64_t V_BYTES = 1 << 20, LARGE_V_BYTES = 3 << 19, M_BYTES = 512 << 10,
+                     L3_BYTES = 12 << 20, TILES = 64;
 
-/* Outputs of so many bytes are not in L2 when they are written: fetching them while the products
- * are summed saves 1 to 3 % of the time; it costs 2 % where they are. So it is with U. */
+/* Outputs of so many bytes are not in L2 when they are written: asking for them while the products
+ * are summed saves 2 to 9 % of the time; it costs 2 % where they are. So it is with U. Products
+ * ask step by step: a core that is asked for a hundred lines at once leaves out many of them, and
+ * waits: 64 channels of 224 x 224 took 1.07 times as long. */
 static const int64_t FAR_BYTES = 2 << 20, U_FAR_BYTES = 256 << 10;
 
 /* Up to so many bytes a member rather transforms all of U than reads half of it from where the
@@ -26,7 +31,8 @@ int fc_winograd_leaves_cache(int64_t u_bytes) { return u_bytes > L3_BYTES; }
 
 fc_winograd_tiles fc_winograd_chunk_tiles(int64_t v_tile, int64_t u_bytes)
 {
-    const int64_t some = fc_most(1, V_BYTES / v_tile), many = fc_most(some, TILES);
+    const int64_t bytes = u_bytes > L3_BYTES / 2 ? LARGE_V_BYTES : V_BYTES;
+    const int64_t some = fc_most(1, bytes / v_tile), many = fc_most(some, TILES);
     return (fc_winograd_tiles){fc_winograd_leaves_cache(u_bytes) ? many : some, many};
 }
 

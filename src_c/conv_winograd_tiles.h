@@ -106,6 +106,11 @@ int64_t fc_tiled_rows_bytes(const fc_tiled *tiled);
 void fc_tiled_fill(const fc_tiled *tiled, int64_t group, int64_t first, int64_t count,
                    char *stage, char *rows, char *v, int member, int team);
 
+/* About the share `part` of `parts` of `runs` runs of `length` bytes: some bytes of one run. */
+typedef struct { int64_t run, from, bytes; } fc_run_part;
+
+fc_run_part fc_share_runs(int64_t runs, int64_t length, int64_t size, int64_t part, int64_t parts);
+
 /* Of the cells that strips [first, first + count) of a plane look at, about the share `part` of
  * `parts`: for each channel from `channel` on a run of them. Only to be asked for. */
 fc_rows fc_tiled_soon(const fc_tiled *tiled, int64_t group, int64_t channel, int64_t first,

@@ -19,7 +19,7 @@ enum { FC_F32 = 0, FC_F64 = 1, FC_DTYPES = 2 };
 
 /* Rows of so many bytes, `step` bytes apart; none where `at` is NULL. */
 typedef struct { const void *at; int64_t step, bytes; } fc_rows;
-enum { FC_SOON = 3 };
+enum { FC_SOON = 4 };
 
 /* Batch-reduce matrix product, the one building block:
  *
