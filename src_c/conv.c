@@ -111,7 +111,7 @@ void fc_conv_plan(fc_plan *plan, const fc_conv *given, int packed)
     plan->way = fc_conv_choose(conv, FC_FORWARD, 0);
     if (plan->way == FC_TRANSFORMS)
         return;
-    const fc_conv merged = fc_conv_merge_axes(conv);
+    const fc_conv merged = fc_conv_merge_axes(conv, 0);
     plan->job = fc_job_forward(&merged, NULL, NULL, NULL, NULL, 0);
     plan->reads_packed = packed && conv->algorithm == FC_DIRECT;
     if (plan->reads_packed)
@@ -231,20 +231,34 @@ int fc_job_leaves_cells(const fc_conv *conv)
     return 0;
 }
 
-/* Of patches; each of their cells has its channel's bias. */
+/* The input gradient of a convolution whose channels are each `cells` of the given one's, which
+ * share its bias. */
+static int grad_of_cells(const fc_conv *conv, int64_t cells, const void *dy, const void *w,
+                         const void *bias, void *dx, int threads)
+{
+    if (!bias)
+        return fc_conv_grad_input(conv, dy, w, NULL, dx, threads);
+    const int64_t size = conv->dtype == FC_F64 ? 8 : 4;
+    char *biases = fc_arena_take(conv->in_channels * size);
+    if (!biases)
+        return FC_NO_MEMORY;
+    for (int64_t i = 0; i < conv->in_channels; i++)
+        memcpy(biases + i * size, (const char *)bias + i / cells * size, size);
+    const int status = fc_conv_grad_input(conv, dy, w, biases, dx, threads);
+    fc_arena_give(biases);
+    return status;
+}
+
+/* Of patches. */
 static int grad_patches(const fc_conv *conv, const void *dy, const void *w, const void *bias,
                         void *dx, int threads)
 {
     const fc_conv of_patches = fc_patches_conv(conv);
-    const int64_t size = conv->dtype == FC_F64 ? 8 : 4, kernel = fc_volume(conv->kernel);
     const int64_t cells = conv->batch * of_patches.in_channels * fc_volume(conv->out);
-    char *patches = fc_arena_take((cells + of_patches.in_channels) * size), *biases = patches + cells * size;
+    char *patches = fc_arena_take(cells * (conv->dtype == FC_F64 ? 8 : 4));
     if (!patches)
         return FC_NO_MEMORY;
-    for (int64_t i = 0; bias && i < of_patches.in_channels; i++)
-        memcpy(biases + i * size, (const char *)bias + i / kernel * size, size);
-    const int status = fc_conv_grad_input(&of_patches, dy, w, bias ? biases : NULL, patches,
-                                          threads);
+    const int status = grad_of_cells(&of_patches, fc_volume(conv->kernel), dy, w, bias, patches, threads);
     if (status == FC_OK)
         fc_patches_put(conv, patches, dx, threads);
     fc_arena_give(patches);
@@ -262,7 +276,9 @@ int fc_conv_grad_input(const fc_conv *given, const void *dy, const void *w, cons
     const int way = fc_conv_choose(given, FC_GRAD_INPUT, 0);
     if (way == FC_TRANSFORMS)
         return fc_winograd_grad_input(given, dy, w, bias, dx, threads);
-    const fc_conv conv = fc_conv_merge_axes(given);
+    const fc_conv conv = fc_conv_merge_axes(given, 1);
+    if (bias && conv.in_channels > given->in_channels)
+        return grad_of_cells(&conv, conv.in_channels / given->in_channels, dy, w, bias, dx, threads);
     const fc_job all = fc_job_grad_input(&conv, dy, w, bias, dx, threads);
     const int64_t phases = fc_job_phases(&conv);
     fc_job job[FC_MOST_PHASES];

@@ -334,7 +334,7 @@ static int one_chain(const fc_conv *conv, int pass)
 
 void fc_count_direct(const fc_conv *conv, int pass, double lanes, double terms[FC_WAYS][FC_TERMS])
 {
-    const fc_conv merged = fc_conv_merge_axes(conv);
+    const fc_conv merged = fc_conv_merge_axes(conv, pass != FC_FORWARD);
     const fc_job all = pass == FC_FORWARD ? fc_job_forward(&merged, NULL, NULL, NULL, NULL, 1)
                                           : fc_job_grad_input(&merged, NULL, NULL, NULL, NULL, 1);
     const int64_t phases = pass == FC_FORWARD ? 1 : fc_job_phases(&merged);
@@ -438,7 +438,7 @@ static void dots(const fc_conv *conv, const fc_weight_dots_shape *shape, double 
 
 void fc_count_grad_weight(const fc_conv *conv, double lanes, double terms[FC_WAYS][FC_TERMS])
 {
-    const fc_conv merged = fc_conv_merge_axes(conv);
+    const fc_conv merged = fc_conv_merge_axes(conv, 1);
     const fc_job job = fc_job_forward(&merged, NULL, NULL, NULL, NULL, 1);
     const fc_channelwise_shape turned = fc_conv_channelwise_shape(&job, 1, 1);
     const fc_weight_dots_shape along = fc_weight_dots_count(&merged, (int64_t)lanes * job.size);

@@ -92,9 +92,25 @@ static void set_axis(fc_conv *to, int at, const fc_conv *from, int axis)
     to->before[at] = from->before[axis];
 }
 
-fc_conv fc_conv_merge_axes(const fc_conv *conv)
+/* Each axis that the kernel covers, as far as nothing but channels is ahead of it. */
+static void absorb_axes(fc_conv *conv)
+{
+    if (conv->in_channels == conv->groups && fc_volume(conv->out) == 1)
+        return;
+    for (int axis = 0; axis < 3; axis++) {
+        if (conv->in[axis] != conv->kernel[axis] || conv->out[axis] != 1 || conv->before[axis] != 0
+            || (conv->kernel[axis] > 1 && conv->dilation[axis] != 1))
+            return;
+        conv->in_channels *= conv->kernel[axis];
+        set_axis(conv, axis, &unit, 0);
+    }
+}
+
+fc_conv fc_conv_merge_axes(const fc_conv *conv, int gradient)
 {
     fc_conv merged = *conv;
+    if (gradient)
+        absorb_axes(&merged);
     for (int axis = 0; axis < 3; axis++)
         if (merged.kernel[axis] == 1)
             merged.dilation[axis] = 1;

@@ -40,7 +40,7 @@ int fc_conv_grad_weight(const fc_conv *conv, const void *dy, const void *x, void
     const int way = fc_conv_choose(conv, FC_GRAD_WEIGHT, 0);
     if (way == FC_TRANSFORMS_GRAD_WEIGHT)
         return fc_winograd_grad_weight(conv, dy, x, dw, threads);
-    const fc_conv merged = fc_conv_merge_axes(conv);
+    const fc_conv merged = fc_conv_merge_axes(conv, 1);
     const double terms = (double)(conv->batch * channels * kernel)
         * (double)(conv->out_channels * fc_volume(conv->out));
     threads = fc_team_size(fc_useful_threads(threads, 2 * terms));
