@@ -92,17 +92,23 @@ static void set_axis(fc_conv *to, int at, const fc_conv *from, int axis)
     to->before[at] = from->before[axis];
 }
 
-/* Each axis that the kernel covers, as far as nothing but channels is ahead of it. */
+/* Axes that the kernel covers: channels, as long as nothing else is ahead of them; of the others
+ * each cell is a phase of a stride as long. */
 static void absorb_axes(fc_conv *conv)
 {
     if (conv->in_channels == conv->groups && fc_volume(conv->out) == 1)
         return;
+    int first = 1;
     for (int axis = 0; axis < 3; axis++) {
-        if (conv->in[axis] != conv->kernel[axis] || conv->out[axis] != 1 || conv->before[axis] != 0
-            || (conv->kernel[axis] > 1 && conv->dilation[axis] != 1))
-            return;
-        conv->in_channels *= conv->kernel[axis];
-        set_axis(conv, axis, &unit, 0);
+        const int64_t kernel = conv->kernel[axis];
+        if (conv->in[axis] != kernel || conv->out[axis] != 1 || conv->before[axis] != 0
+            || (kernel > 1 && conv->dilation[axis] != 1))
+            first = 0;
+        else if (first) {
+            conv->in_channels *= kernel;
+            set_axis(conv, axis, &unit, 0);
+        } else
+            conv->stride[axis] = kernel;
     }
 }
 

@@ -168,9 +168,11 @@ NAMED = [
     Geometry((2, 5, 8, 52), (9, 5, 4, 4), 4),  # the same in patches
     Geometry((1, 6, 3, 4, 195), (16, 3, 3, 1, 13), (3, 1, 13), 0, (1, 2, 1), 2),
     Geometry((2, 9, 6, 21), (8, 9, 2, 3), (2, 3)),  # its input gradient alone
-    # The kernel covers first axes, which are channels to the gradients (conv_plan.c).
+    # The kernel covers axes, which are channels or strides to the gradients (conv_plan.c).
     Geometry((2, 6, 11, 40), (8, 3, 11, 1), 1, 0, 1, 2),
     Geometry((3, 16, 5, 5), (20, 16, 5, 5)),
+    Geometry((2, 6, 40, 11), (8, 3, 1, 11), 1, 0, 1, 2),
+    Geometry((2, 9, 6, 5, 19), (4, 9, 2, 5, 19), (2, 3, 1)),
     Geometry((2, 5, 4, 3, 21), (7, 5, 4, 3, 2), (9, 1, 2)),
     Geometry((1, 4, 6, 30), (8, 1, 6, 3), 1, (0, 1), 1, 4),
     Geometry((2, 12, 7, 7), (12, 1, 7, 7), 1, 0, 1, 12),
