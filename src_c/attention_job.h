@@ -57,7 +57,7 @@ static inline int64_t fc_panels_length(int64_t rows, int64_t cols, int64_t width
     return rows * fc_round_up(cols, width);
 }
 
-/* Panels of a matrix (n, cols) for products of so many rows, the next piece of a block (fc_carve). */
+/* Panels of a matrix (n, cols) for products of so many rows: a block's next piece (fc_carve). */
 static inline fc_panels fc_carve_panels(const fc_attention_sizes *s, char *base, size_t *used,
                                         int64_t cols, int64_t rows)
 {
@@ -82,7 +82,8 @@ static inline void fc_multiply_columns(const fc_attention_sizes *s, int64_t m, c
             .a = a, .a_row = a_row, .a_tap = &zero, .a_step = 1,
             .b = fc_at(b->at, j * b->k, s->size), .b_tap = &zero, .b_step = b->width,
             .c = fc_at(c, j, s->size), .c_row = c_row,
-            .soon = {fc_next_soon(soon, b->k, b->width * s->size), fc_next_soon(soon, b->k, b->width * s->size)},
+            .soon = {fc_next_soon(soon, b->k, b->width * s->size),
+                     fc_next_soon(soon, b->k, b->width * s->size)},
         };
         s->kn->gemm(&g);
     }
@@ -131,7 +132,8 @@ static inline int fc_classify_lags(const fc_attention_sizes *s, int64_t group, f
 {
     const int64_t large = 2 * s->cols * s->n * s->size > FC_LAG_MATRICES;
     const int64_t fit = large ? fc_least(8, FC_LAG_ROWS / (s->B * s->n * s->size)) : 8 / s->B;
-    const int64_t most = group < s->B ? 1 : fc_most(fit, 8 / s->B);   /* states whose rows lie in one piece */
+    /* states whose rows lie in one piece */
+    const int64_t most = group < s->B ? 1 : fc_most(fit, 8 / s->B);
     int count = 0;
     for (int64_t first = 1; first <= s->k; first = of[count++].last + 1) {
         const int64_t last = 2 * first <= most ? 2 * first - 1 : s->k;

@@ -234,7 +234,8 @@ static fc_out score_place(const job *p, int64_t t, int64_t lag, int64_t b)
 static fc_out value_place(const job *p, int64_t t, int64_t lag, int64_t b)
 {
     const fc_attention_sizes *s = &p->s;
-    return (fc_out){fc_at(p->values, ring_row(p, t, b) * s->cols + (lag - 1) * s->n, s->size), s->cols};
+    const int64_t at = ring_row(p, t, b) * s->cols + (lag - 1) * s->n;
+    return (fc_out){fc_at(p->values, at, s->size), s->cols};
 }
 
 static void *grown_place(const job *p, int64_t t, int64_t lag, int64_t b)
@@ -333,6 +334,7 @@ static void finite_step(const job *p, int64_t t, int64_t b0, int64_t b1, fc_in *
     const int shared = s->net->shared;
     fc_in *weight = in, *source = in + each;
     void *a = attend(p, t, b0, b1, in), *h = state(p, t, b0), *mixed = h;
+    const void *x = fc_at(p->x, (t * s->B + b0) * n, s->size);
     if (shared)
         mixed = p->tape ? fc_at(p->tape->mixed, (t * s->B + b0) * n, s->size)
                         : fc_at(p->mixed, b0 * n, s->size);
@@ -342,7 +344,7 @@ static void finite_step(const job *p, int64_t t, int64_t b0, int64_t b1, fc_in *
             const fc_out value = value_place(p, t - i, i, b0);
             source[i] = (fc_in){value.at, value.row};
         } else
-            source[i] = (fc_in){i ? state(p, t - i, b0) : shared ? fc_at(p->x, (t * s->B + b0) * n, s->size) : h, n};
+            source[i] = (fc_in){i ? state(p, t - i, b0) : shared ? x : h, n};
     }
     s->kn->mix(b1 - b0, n, reach + 1, weight, source, (fc_out){mixed, n});
     if (shared)
@@ -357,7 +359,8 @@ static void infinite_step(const job *p, int64_t t, int64_t b0, int64_t b1, int x
     const fc_attention_tape *tape = p->tape;
     const int64_t n = s->n, at = t * s->B + b0;
     const int newest = t - 1 >= -s->given;
-    void *mixed = tape && x_too ? fc_at(tape->mixed, at * n, s->size) : fc_at(p->mixed, b0 * n, s->size);
+    void *mixed = tape && x_too ? fc_at(tape->mixed, at * n, s->size)
+                                : fc_at(p->mixed, b0 * n, s->size);
     const fc_online step = {
         .rows = b1 - b0, .n = n, .step = t,
         .lengths = s->net->lengths ? s->net->lengths + b0 : NULL,

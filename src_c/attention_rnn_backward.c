@@ -8,8 +8,7 @@
  *
  *     dV_i = sum_t g[t] (a_i s_i)^T;  G_i = sum_t dw_i s_i s_i^T;  dQ_i = K_i G_i;  dK_i = Q_i G_i
  *
- * come after the loop, over all steps at once, G_i (symmetric) at half the work; g and s are
- * read in place.
+ * come after the loop, over all steps at once (attention_rnn_sums.c).
  *
  * Shared matrices: y is one vector a step, r = y . (sum_i a_i s_i), and a state gathers
  * p = sum_i a_i[t+i] y[t+i] and sum_i a_i[t+i] r[t+i] before dw = p . s - that sum. An infinite
@@ -17,50 +16,11 @@
  * p = sum y[t'] exp(nu - m[t']) / z[t'] and likewise for r, nu the least m so far; then no
  * exponent is positive, since w_i <= m[t'] for all t' that look back at the state.
  */
-#include "attention_job.h"
+#include "attention_rnn_back.h"
 
 #include <float.h>
 
-/* Bytes of g or of states that meet the matrices' panels, one after another, from L2. Few rows
- * would add often to what does not stay there (n 256, float32, 128, 256 and 512 rows: 161, 150,
- * 137 ms). */
-enum { DEPTH_BYTES = 512 << 10 };
-/* Rows and columns of G that meet its diagonal together: what is below them is left out. */
-enum { CORNER = 16 };
-
-/* One sum of outer products, sum over r of left[r] (scale[r] right[r])^T. */
-typedef struct {
-    const void *left, *right;   /* rows of n */
-    fc_in scale;
-    int64_t rows;
-} outer_sum;
-
-typedef struct {
-    fc_attention_sizes s;
-    const void *x, *w_q, *w_k, *w_v;
-    const fc_attention_tape *tape;
-    void *grad, *dx, *dw_q, *dw_k, *dw_v;
-    int64_t *row_n, *column;          /* i * n; i */
-    fc_panels value_x;                /* V_0, or the shared one */
-    fc_lag_class of[FC_LAG_CLASSES];  /* separate matrices: of the lags */
-    int classes;
-    fc_panels value_lag[FC_LAG_CLASSES];   /* V_i side by side */
-    void *wide;                       /* (n, k, n): V_i side by side */
-    int64_t slots;
-    void *y;                          /* separate: ring (slots, B, k, n); shared (T, B, n) */
-    void *r;                          /* (T, B) */
-    void *dw;                         /* separate: (T, B, k + 1); shared: of x, (T, B) */
-    void *dw_states;                  /* shared: (S + T, B) */
-    void *p, *p_lost, *rho, *rho_lost, *nu, *e;   /* (B, n), (B): sums over later steps */
-    void *sums;                       /* dV_0, dV_1, ..., G_0, G_1, ...: panels (n, width) */
-    fc_in *member_in;
-    void *member_y, *member_pack;
-    int64_t pack_length, y_length;
-    int64_t width, depth;             /* lanes and rows of the panels of the sums; G_i's are as wide */
-    int64_t group, block;             /* sequences and steps of a task */
-    int64_t parts;                    /* panels of all sums */
-    fc_work work;
-} job;
+typedef fc_attention_back job;
 
 /* --- scratch -------------------------------------------------------------------------------- */
 
@@ -135,11 +95,6 @@ static void pack_values(void *context, int member, int64_t i, int64_t link)
 
 /* --- addresses ------------------------------------------------------------------------------ */
 
-static void *grad_at(const job *p, int64_t t, int64_t b)
-{
-    return fc_at(p->grad, ((p->s.before + t) * p->s.B + b) * p->s.n, p->s.size);
-}
-
 static const void *state(const job *p, int64_t t, int64_t b)
 {
     return fc_at(p->tape->states, ((p->s.before + t) * p->s.B + b) * p->s.n, p->s.size);
@@ -160,7 +115,8 @@ static fc_in grown(const job *p, int64_t t, int64_t lag, int64_t b)
 static fc_in y_place(const job *p, int64_t t, int64_t lag, int64_t b)
 {
     const fc_attention_sizes *s = &p->s;
-    return (fc_in){fc_at(p->y, (t % p->slots * s->B + b) * s->cols + (lag - 1) * s->n, s->size), s->cols};
+    const int64_t at = (t % p->slots * s->B + b) * s->cols + (lag - 1) * s->n;
+    return (fc_in){fc_at(p->y, at, s->size), s->cols};
 }
 
 static void *step_row(const job *p, void *array, int64_t t, int64_t b, int64_t each)
@@ -180,7 +136,7 @@ static void from_lag(const job *p, int64_t t, int64_t i, int64_t b0, int64_t b1)
         .e = {fc_at(step_row(p, p->tape->a, later, b0, each), i, s->size), each},
         .y = y_place(p, later, i, b0),
         .s = {state(p, t, b0), n}, .rho = {step_row(p, p->r, later, b0, 1), 1},
-        .ns = grown(p, t, i, b0), .g = {grad_at(p, t, b0), n},
+        .ns = grown(p, t, i, b0), .g = {fc_grad_at(p, t, b0), n},
         .dw = {fc_at(step_row(p, p->dw, later, b0, each), i, s->size), each},
     };
     s->kn->state_grad(&grad);
@@ -196,15 +152,15 @@ static void separate_products(const job *p, int64_t t, int64_t b0, int64_t b1)
     if (t > -s->given) {
         soon[0] = fc_piece(grown(p, t - 1, 1, b0).at, (b1 - b0) * s->cols * s->size);
         soon[1] = fc_piece(state(p, t - 1, b0), row);
-        soon[2] = fc_piece(grad_at(p, t - 1, b0), row);
+        soon[2] = fc_piece(fc_grad_at(p, t - 1, b0), row);
     }
-    for (int c = p->classes - 1; c >= 0; c--) {   /* lag 1, which has no others to wait for, at last */
+    for (int c = p->classes - 1; c >= 0; c--) {   /* lag 1, which waits for no others, at last */
         const fc_lag_class *of = &p->of[c];
         const int64_t steps = fc_least(of->group, s->T - t);
         if (t % of->group == 0)
-            fc_multiply_columns(s, steps * (b1 - b0), grad_at(p, t, b0), p->row_n, &p->value_lag[c],
-                                0, p->value_lag[c].cols, (void *)y_place(p, t, of->first, b0).at,
-                                s->cols, c ? NULL : soon);
+            fc_multiply_columns(s, steps * (b1 - b0), fc_grad_at(p, t, b0), p->row_n,
+                                &p->value_lag[c], 0, p->value_lag[c].cols,
+                                (void *)y_place(p, t, of->first, b0).at, s->cols, c ? NULL : soon);
     }
 }
 
@@ -218,7 +174,7 @@ static void separate_loop(const job *p, int64_t b0, int64_t b1, int64_t t0, int6
             from_lag(p, t, i, b0, b1);
         if (t < 0)
             continue;
-        const fc_in g = {grad_at(p, t, b0), n}, h = {state(p, t, b0), n};
+        const fc_in g = {fc_grad_at(p, t, b0), n}, h = {state(p, t, b0), n};
         s->kn->dots(b1 - b0, 1, n, g, h, 1, (fc_out){step_row(p, p->r, t, b0, 1), 1});
         separate_products(p, t, b0, b1);
     }
@@ -230,7 +186,7 @@ static void shared_products(const job *p, int64_t t, int64_t b0, int64_t b1)
     const fc_attention_sizes *s = &p->s;
     const int64_t n = s->n;
     const fc_in y = {step_row(p, p->y, t, b0, n), n};
-    fc_multiply(s, b1 - b0, grad_at(p, t, b0), p->row_n, &p->value_x, (void *)y.at, n);
+    fc_multiply(s, b1 - b0, fc_grad_at(p, t, b0), p->row_n, &p->value_x, (void *)y.at, n);
     s->kn->dots(b1 - b0, 1, n, y, (fc_in){step_row(p, p->tape->mixed, t, b0, n), n}, 1,
                 (fc_out){step_row(p, p->r, t, b0, 1), 1});
 }
@@ -243,7 +199,7 @@ static void to_state(const job *p, int64_t t, int64_t b0, int64_t b1, const void
     const fc_state_grad grad = {
         .rows = b1 - b0, .n = n, .add = 1, .e = {e, 1},
         .y = {fc_at(p->p, b0 * n, s->size), n}, .rho = {fc_at(p->rho, b0, s->size), 1},
-        .s = {state(p, t, b0), n}, .ns = grown(p, t, 1, b0), .g = {grad_at(p, t, b0), n},
+        .s = {state(p, t, b0), n}, .ns = grown(p, t, 1, b0), .g = {fc_grad_at(p, t, b0), n},
         .dw = {step_row(p, p->dw_states, s->before + t, b0, 1), 1},
     };
     s->kn->state_grad(&grad);
@@ -349,7 +305,7 @@ static void recur(void *context, int member, int64_t chain, int64_t link)
 
 /* --- after the loop: x ---------------------------------------------------------------------- */
 
-/* dx = a_0 y + dw_0 (M_0 + M_0^T) x with y = V_0^T g, dw_0 = a_0 (y . x - r), of a chunk of rows. */
+/* Of a chunk of rows dx = a_0 y + dw_0 (M_0 + M_0^T) x with y = V_0^T g, dw_0 = a_0 (y . x - r). */
 static void inputs(void *context, int member, int64_t chunk, int64_t link)
 {
     const job *p = context;
@@ -373,135 +329,6 @@ static void inputs(void *context, int member, int64_t chunk, int64_t link)
         .dw = {fc_at(p->dw, r * each, s->size), each},
     };
     s->kn->state_grad(&grad);
-}
-
-/* --- after the loop: weights ---------------------------------------------------------------- */
-
-/* dV_i = sum g (a_i s_i)^T and G_i = sum s_i (dw_i s_i)^T, s_0 = x. */
-static outer_sum separate_sum(const job *p, int64_t i, int gram)
-{
-    const fc_attention_sizes *s = &p->s;
-    const int64_t first = (s->before - i) * s->B;
-    const void *source = i ? fc_at(p->tape->states, first * s->n, s->size) : p->x;
-    return (outer_sum){
-        .left = gram ? source : grad_at(p, 0, 0), .right = source,
-        .scale = {fc_at(gram ? p->dw : p->tape->a, i, s->size), s->k + 1}, .rows = s->T * s->B,
-    };
-}
-
-/* The terms of G_i or dV_i, one after another; returns how many. Shared:
- * dV = sum g mixed^T;  G = sum x (dw_0 x)^T + sum over states s (dw s)^T. */
-static int sum_terms(const job *p, int64_t i, int gram, outer_sum *term)
-{
-    const fc_attention_sizes *s = &p->s;
-    const int64_t rows = s->T * s->B;
-    if (!s->net->shared) {
-        term[0] = separate_sum(p, i, gram);
-        return 1;
-    }
-    term[0] = (outer_sum){
-        .left = gram ? p->x : grad_at(p, 0, 0), .right = gram ? p->x : p->tape->mixed,
-        .rows = rows, .scale = {gram ? p->dw : NULL, 1},
-    };
-    term[1] = (outer_sum){
-        .left = p->tape->states, .right = p->tape->states,
-        .rows = s->before * s->B + rows, .scale = {p->dw_states, 1},
-    };
-    return gram && (s->infinite || s->k > 0) ? 2 : 1;
-}
-
-/* Panel number i of all sums, (n, width). */
-static void *sums_at(const job *p, int64_t i)
-{
-    return fc_at(p->sums, i * p->s.n * p->width, p->s.size);
-}
-
-/* Add rows r, r + 1, ... of a term to the columns j, j + 1, ... of a sum, its panel c; of G_i
- * only the upper triangle. Meanwhile the panel that comes next is brought to L2. */
-static void add_outer(const job *p, const outer_sum *o, int64_t r, int64_t j, void *c,
-                      const void *next, int gram, int accumulate, void *pack)
-{
-    const fc_attention_sizes *s = &p->s;
-    const int64_t n = s->n, width = p->width, zero = 0;
-    const int64_t depth = fc_least(p->depth, o->rows - r), cols = fc_least(width, n - j);
-    const fc_in right = {fc_at(o->right, r * n + j, s->size), n};
-    const fc_in scale = {o->scale.at ? fc_at(o->scale.at, r * o->scale.row, s->size) : NULL, o->scale.row};
-    s->kn->pack_panels(depth, cols, right, scale, width, depth * width, pack);
-    fc_gemm g = {
-        .m = gram ? j : n, .n = cols, .taps = 1, .k = depth,
-        .a = fc_at(o->left, r * n, s->size), .a_row = p->column, .a_tap = &zero, .a_step = n,
-        .b = pack, .b_tap = &zero, .b_step = width, .c = c, .c_row = width,
-        .accumulate = accumulate,
-        .soon = {{next, width * s->size, cols * s->size}},
-    };
-    s->kn->gemm(&g);
-    g.soon[0].at = NULL;
-    for (int64_t i = 0; gram && i < cols; i += CORNER) {
-        g.m = cols - i < CORNER ? cols - i : CORNER;
-        g.n = cols - i;
-        g.a_row = p->column + j + i;
-        g.b = fc_at(pack, i, s->size);
-        g.c = fc_at(c, (j + i) * width + i, s->size);
-        s->kn->gemm(&g);
-    }
-}
-
-/* The next rows of one panel of dV_0, dV_1, ..., G_0, G_1, ...: as the panel that has got the
- * least far comes first, all dV_i read the same rows of g one after another, and then all G_i
- * nearly the same of h, from L2. */
-static void add_chunk(void *context, int member, int64_t unit, int64_t link)
-{
-    const job *p = context;
-    const fc_attention_sizes *s = &p->s;
-    const int64_t n = s->n, r = link * p->depth, gram = unit >= p->parts / 2;
-    const int64_t of = unit - gram * (p->parts / 2);
-    const int64_t panels = fc_parts(n, p->width), i = of / panels, j = of % panels * p->width;
-    const void *next = sums_at(p, (unit + 1) % p->parts);
-    void *c = sums_at(p, unit);
-    outer_sum term[2];
-    const int terms = sum_terms(p, i, (int)gram, term);
-    for (int e = 0; e < terms; e++)
-        if (r < term[e].rows)
-            add_outer(p, &term[e], r, j, c, next, (int)gram, r > 0 || e > 0,
-                      fc_at(p->member_pack, member * p->pack_length, s->size));
-    if (gram || r >= term[0].rows || r + p->depth < term[0].rows)
-        return;
-    const fc_copy copy = {.from = c, .from_row = p->width, .from_step = 1, .to = fc_at(p->dw_v, i * n * n + j, s->size),
-                          .to_row = n, .to_step = 1, .rows = n,
-                          .length = fc_least(p->width, n - j)};
-    s->kn->copy_rows(&copy);
-}
-
-/* Below its diagonal block and in its lower triangle panel j of G is the transpose of the
- * others, of which rows j, j + 1, ... are there. */
-static void complete_gram(const job *p, void *gram, int64_t j, int64_t cols, void *scratch)
-{
-    const fc_attention_sizes *s = &p->s;
-    const int64_t n = s->n, width = p->width;
-    void *to = fc_at(gram, j * n, s->size);
-    s->kn->mirror(cols, (fc_out){fc_at(to, j * width, s->size), width}, scratch);
-    for (int64_t below = j + width; below < n; below += width)
-        s->kn->pack_transposed(fc_at(gram, below * n + j * width, s->size), width, cols,
-                               fc_least(width, n - below), width,
-                               fc_at(to, below * width, s->size));
-}
-
-/* dQ_i = K_i G_i and dK_i = Q_i G_i, panel by panel. */
-static void score_weights(void *context, int member, int64_t unit, int64_t link)
-{
-    const job *p = context;
-    const fc_attention_sizes *s = &p->s;
-    const int64_t n = s->n, width = p->width, panels = fc_parts(n, width);
-    const int64_t first = unit / panels * panels, at = unit / panels * n * n;
-    const int64_t j = unit % panels * width;
-    const fc_panels gram = {.at = sums_at(p, p->parts / 2 + unit), .k = n, .cols = fc_least(width, n - j), .width = width};
-    (void)link;
-    complete_gram(p, sums_at(p, p->parts / 2 + first), j, gram.cols,
-                  fc_at(p->member_y, member * p->y_length, s->size));
-    fc_multiply(s, n, fc_at(p->w_k, at, s->size), p->row_n, &gram, fc_at(p->dw_q, at + j, s->size),
-                n);
-    fc_multiply(s, n, fc_at(p->w_q, at, s->size), p->row_n, &gram, fc_at(p->dw_k, at + j, s->size),
-                n);
 }
 
 /* --- the call ------------------------------------------------------------------------------- */
@@ -528,16 +355,14 @@ int fc_attention_rnn_backward(const fc_attention_rnn *net, void *grad, const voi
     if (!net->shared)
         p.classes = fc_classify_lags(s, p.group, p.of);
     p.slots = fc_slots(s, p.classes, p.of);
-    p.width = fc_panel_width(s->kn, s->n, s->n);
-    p.depth = fc_most(128, fc_least(512, DEPTH_BYTES / (s->n * s->size)));
-    p.parts = 2 * (net->shared ? 1 : s->k + 1) * ((s->n + p.width - 1) / p.width);
+    fc_plan_sums(&p);
     const fc_stage stages[] = {
         {net->shared ? 0 : s->k, 1, widen_values},
         {1 + p.classes, 1, pack_values},
         {(s->B + p.group - 1) / p.group, (s->before + s->T + p.block - 1) / p.block, recur},
         {fc_parts(rows, FC_ATTENTION_CHUNK), 1, inputs},
-        {p.parts, fc_parts(net->shared ? states : rows, p.depth), add_chunk},
-        {p.parts / 2, 1, score_weights},
+        {p.parts, fc_parts(net->shared ? states : rows, p.depth), fc_add_chunk},
+        {p.parts / 2, 1, fc_score_weights},
     };
     p.work.stages = stages;
     p.work.count = sizeof stages / sizeof *stages;

@@ -110,7 +110,8 @@ static void project(const job *job, const work *w)
     const fc_gated_rnn *net = job->net;
     const int64_t size = job->size, n = net->inputs, tap = 0;
     const int64_t sequences = w->part.b1 - w->part.b0;
-    fc_gemm g = {.m = w->steps * sequences, .taps = 1, .k = n, .a_row = w->x_rows, .a_tap = &tap, .a_step = 1,
+    fc_gemm g = {.m = w->steps * sequences, .taps = 1, .k = n,
+                 .a_row = w->x_rows, .a_tap = &tap, .a_step = 1,
                  .a = fc_at(job->x, fc_row_of(net, w->t0, w->part.b0) * n, size),
                  .b_tap = &tap, .c_row = job->s_row};
     for (int64_t j = w->part.j0; j < w->part.j1; j += w->x_width) {
@@ -318,13 +319,14 @@ int fc_gated_rnn_forward(const fc_gated_rnn *net, const void *x, const void *w_c
                          const void *w_x, const void *b_c, const void *b_x, const void *h0,
                          void *h, fc_gated_tape tape, int threads)
 {
+    const int64_t size = net->dtype == FC_F32 ? 4 : 8;
     if (net->steps == 0 || net->batch == 0 || net->states == 0) {
         if (tape.x)
-            memcpy(tape.x, x, (size_t)(net->steps * net->batch * net->inputs * (net->dtype == FC_F32 ? 4 : 8)));
+            memcpy(tape.x, x, (size_t)(net->steps * net->batch * net->inputs * size));
         return FC_OK;
     }
     const fc_kernels *kernels = fc_active[net->dtype];
-    job job = {.net = net, .kernels = kernels, .size = net->dtype == FC_F32 ? 4 : 8,
+    job job = {.net = net, .kernels = kernels, .size = size,
                .x = x, .w_c = w_c, .w_h = w_h, .w_x = w_x, .b_c = b_c, .b_x = b_x, .h0 = h0,
                .h = h, .tape = tape, .longest = fc_longest(net)};
     threads = fc_team_size(fc_gated_threads(net, threads, 1));

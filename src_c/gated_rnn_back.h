@@ -11,7 +11,10 @@
  * n 64, m 64 would lose 1 %). They are summed for BAND columns of a matrix at a time, whose
  * columns of h or x (64 or 128 KB in float32) stay in L2. A team keeps KEPT rows, so that who is
  * held up in one chunk does not hold up the others. */
-enum { FC_CHUNK = 512, FC_SUMS = 1 << 20, FC_BAND = 32, FC_LEVELS = 48, FC_KEPT = 2048, FC_SLOTS = FC_KEPT / FC_CHUNK };
+enum {
+    FC_CHUNK = 512, FC_SUMS = 1 << 20, FC_BAND = 32, FC_LEVELS = 48,
+    FC_KEPT = 2048, FC_SLOTS = FC_KEPT / FC_CHUNK,
+};
 
 static inline int64_t fc_chunk_rows(const fc_gated_rnn *net, int64_t size)
 {
@@ -42,7 +45,7 @@ typedef struct {
     void *carry;                          /* (B, m): g[t] * c, then + W_h^T ds[t] */
     void *ds, *du;                        /* panels of (slots, chunk, B, width), see fc_row_of_ds */
     int64_t *near, *far;                  /* offsets of rows one, and B, behind the other in them */
-    int64_t tap, taps;                    /* gemm's: states of each, see tap_length; du's behind ds's */
+    int64_t tap, taps;                    /* gemm's: states of each (tap_length); du's follow */
     int64_t *a_tap;                       /* where they lie in ds */
     int64_t *b_taps;                      /* and in panels: (members, 2) of W_h, (2) of W_c, W_x */
     fc_gated_rows tables[FC_SLOTS];       /* of the chunks kept */
@@ -54,16 +57,19 @@ typedef struct {
     void *sums_c, *sums_x;                /* (FC_LEVELS, m) partial sums, see gated_rnn_sums.c */
     fc_barrier barrier;
 
-    fc_tasks tasks;   /* a panel of each matrix; the next chunk's steps of a group, or sums of a band */
+    fc_tasks tasks;   /* a panel of each matrix; a group's steps of a chunk, or a band's sums */
     int64_t packing, packed;              /* panels begun, and finished */
     int64_t h_bands, w_bands, bands;      /* of dw_h; with those of dw_c, dw_x; with the biases */
     int64_t *back, *summed, *taken;       /* (groups), (bands) chunks; (groups + bands) in work? */
     int64_t *pieces;                      /* (panels) added to the biases so far */
 } fc_gated_back;
 
-/* --- where things lie ---------------------------------------------------------------------------- */
+/* --- where things lie ------------------------------------------------------------------------- */
 
-static inline int64_t fc_chunk_of(const fc_gated_back *job, int64_t t) { return (job->longest - 1 - t) / job->chunk; }
+static inline int64_t fc_chunk_of(const fc_gated_back *job, int64_t t)
+{
+    return (job->longest - 1 - t) / job->chunk;
+}
 
 /* The first step of a chunk. */
 static inline int64_t fc_chunk_start(const fc_gated_back *job, int64_t chunk)
@@ -93,7 +99,7 @@ static inline int64_t *fc_taps_in(const fc_gated_back *job, int64_t member, cons
     return job->b_taps + (2 * member + (panel->stride < width)) * 2 * job->taps;
 }
 
-/* --- gated_rnn_sums.c ------------------------------------------------------------------------------ */
+/* --- gated_rnn_sums.c ------------------------------------------------------------------------- */
 
 /* Fill in the chunk's table: of its rows, those before their sequence's end. */
 void fc_list_rows(fc_gated_back *job, int64_t chunk);

@@ -56,7 +56,7 @@ static size_t lay_out(job *job, int members, char *base)
     return top;
 }
 
-/* --- the loop over time ------------------------------------------------------------------------ */
+/* --- the loop over time ----------------------------------------------------------------------- */
 
 /* One member's view. */
 typedef struct {
@@ -80,7 +80,7 @@ static void fill_taps(const job *job, int64_t member, int64_t columns, int64_t w
 }
 
 /* carry += W_h^T ds[t], or elsewhere; every other step goes backwards through the panels, so that
- * what the caches still hold of them is used before it is evicted. What is needed `soon` or NULL. */
+ * what the caches still hold of them is used before it is evicted. `soon` may be NULL. */
 static void add_states(const share *own, const fc_part *part, int64_t t, void *to, int64_t to_row,
                        fc_soon *soon)
 {
@@ -140,9 +140,10 @@ static void add_before(const share *own, const fc_part *part, int64_t t, const f
 {
     const job *job = own->job;
     const int64_t bytes = gate->rows * gate->count * job->size;
-    fc_soon soon[] = {fc_piece(gate->c_tape, bytes), fc_piece(gate->u_tape, bytes), fc_piece(gate->grad_h, bytes),
-                      fc_piece(gate->h_prev, bytes), {0}};
-    const int near = gate->h_row == gate->count && gate->prev_row == gate->count && 4 * bytes <= 512 << 10;
+    fc_soon soon[] = {fc_piece(gate->c_tape, bytes), fc_piece(gate->u_tape, bytes),
+                      fc_piece(gate->grad_h, bytes), fc_piece(gate->h_prev, bytes), {0}};
+    const int near = gate->h_row == gate->count && gate->prev_row == gate->count
+                     && 4 * bytes <= 512 << 10;
     add_states(own, part, t, job->carry, job->row, near ? soon : NULL);
 }
 
@@ -184,7 +185,7 @@ static void finish_h0(const share *own, const fc_part *part)
     add_states(own, part, 0, job->grads.h0, m, NULL);
 }
 
-/* --- a member ---------------------------------------------------------------------------------- */
+/* --- a member --------------------------------------------------------------------------------- */
 
 /* Panel `number` of a matrix's columns [j0, j1). Rows of zeros stand for states between m and the
  * last tap's end. */
@@ -358,7 +359,7 @@ static void backward_member(void *context, int member, int team)
     }
 }
 
-/* What no chunk writes: dx behind the longest sequence; and everything, where there are no steps. */
+/* What no chunk writes: dx behind the longest sequence; everything, where there are no steps. */
 static void clear_rest(const job *job)
 {
     const fc_gated_rnn *net = job->net;
