@@ -8,7 +8,8 @@
 line a pass. Instruction sets and dtypes take turns. It stops after so many seconds, and called
 again goes on where it stopped. `report` asks the library that is installed now which way it would
 take, and says what that costs: the time of that way over that of the fastest. `fit` prints the
-constants of src_c/conv_cost.c.
+constants of src_c/conv_cost.c. What patches cost holds what their kernel of 1 does, by the prices
+in force: fit once more with the new ones.
 
 A geometry is drawn again where one call would take long, and where it is so small that the call
 itself takes the time.
@@ -64,7 +65,7 @@ class Case:
 
 def draw(random):
     """Any geometry: signals, images or volumes; dense, grouped and depthwise layers and first ones,
-    which have few channels; long kernels along lines; odd sizes among them."""
+    which have few channels; patches; long kernels along lines; odd sizes among them."""
 
     def between(least, most):  # small ones as often as large ones
         return int(least * ((most + 1) / least) ** random.random())
@@ -76,14 +77,14 @@ def draw(random):
         )
 
     rank = int(random.choice([1, 2, 2, 2, 3]))
-    kinds = "dense", "dense", "dense", "grouped", "depthwise", "depthwise", "first", "line"
+    kinds = ["dense"] * 3 + ["grouped"] + ["depthwise"] * 2 + ["first", "line", "patches"]
     kind = random.choice(kinds)
     groups, channels, filters = 1, between(4, 512), between(4, 512)
     if kind == "grouped":
         groups, channels, filters = between(2, 64), between(1, 16), between(1, 16)
     elif kind == "depthwise":
         groups, channels, filters = between(2, 512), 1, int(random.choice([1, 1, 1, 1, 2, 4]))
-    elif kind == "first":
+    elif kind == "first" or (kind == "patches" and random.random() < 0.4):
         channels, filters = between(1, 3), between(1, 128)
     if random.random() < 0.5:
         groups, channels, filters = (
@@ -101,6 +102,10 @@ def draw(random):
     sides = [max(5, int(side * random.uniform(0.7, 1.4))) for _ in range(rank)]
     if rank == 1:
         sides[0] *= int(random.choice([1, 20]))
+    if kind == "patches":  # kernels as long as their stride, which leave no cell over
+        kernel = stride = on_axes([1, 2, 2, 3, 4, 4, 5, 8, 14, 16])
+        dilation, padding = (1,) * rank, (0,) * rank
+        sides = [max(n, 5 * k) // k * k for n, k in zip(sides, kernel, strict=True)]
     return Case(
         (int(random.integers(1, 9)), groups * channels, *sides),
         (groups * filters, channels, *kernel),

@@ -50,13 +50,14 @@ cdef extern from "conv_cost.h" nogil:
         FC_TERMS
     int64_t fc_vector_bytes(const fc_conv *conv)
     int fc_conv_choose(const fc_conv *conv, int which, int prepared)
-    void fc_conv_count(const fc_conv *conv, int which, int prepared, int64_t bytes,
-                       double (*terms)[14])
+    void fc_conv_terms(const fc_conv *conv, int which, int prepared, int64_t bytes,
+                       double (*terms)[FC_TERMS])
     void fc_conv_force_way(int way)
 
 # As conv_job.h lists them.
-WAYS = ("panels", "planes", "apart", "depthwise", "toeplitz", "channelwise", "winograd",
-        "channels", "dots", "channelwise_grad_weight", "winograd_grad_weight")
+WAYS = ("panels", "planes", "apart", "depthwise", "toeplitz", "channelwise", "patches",
+        "winograd", "channels", "dots", "channelwise_grad_weight", "patches_grad_weight",
+        "winograd_grad_weight")
 
 # Strides, dilations and paddings stay below 2^31 and every array below 2^60 bytes: no product
 # that a driver forms can leave int64.
@@ -196,13 +197,13 @@ def conv_way(int rank, input_shape, weight, stride, padding, dilation, groups, a
 
 def conv_terms(int rank, input_shape, weight, stride, padding, dilation, groups,
                int which, bint prepared):
-    """What fc_conv_count says of each way that fits. For bench/sweep.py."""
+    """What fc_conv_terms says of each way that fits. For bench/sweep.py."""
     cdef fc_conv conv
     cdef double terms[FC_WAYS][FC_TERMS]
     if not read_prepared(&conv, rank, input_shape, weight, stride, padding, dilation, groups):
         return {}
     conv.algorithm = FC_AUTO
-    fc_conv_count(&conv, which, prepared, fc_vector_bytes(&conv), terms)
+    fc_conv_terms(&conv, which, prepared, fc_vector_bytes(&conv), terms)
     return {WAYS[way]: [terms[way][i] for i in range(FC_TERMS)]
             for way in range(FC_WAYS) if terms[way][FC_TERMS - 1]}
 

@@ -102,13 +102,15 @@ static int worth_packing(const fc_conv *conv)
 
 void fc_conv_plan(fc_plan *plan, const fc_conv *given, int packed)
 {
-    const fc_conv *conv = &plan->conv;
-    plan->in_patches = fc_patches_fit(given, FC_FORWARD);
-    plan->conv = plan->image = *given;
-    if (plan->in_patches)
-        plan->conv = fc_patches_conv(given);
-    plan->multiply_adds = fc_conv_multiply_adds(conv);
+    const fc_conv *conv = &plan->summed;
+    plan->conv = plan->summed = *given;
     plan->way = fc_conv_choose(conv, FC_FORWARD, 0);
+    plan->in_patches = plan->way == FC_PATCHES;
+    if (plan->in_patches) {
+        plan->summed = fc_patches_conv(given);
+        plan->way = fc_conv_choose(conv, FC_FORWARD, 0);
+    }
+    plan->multiply_adds = fc_conv_multiply_adds(conv);
     if (plan->way == FC_TRANSFORMS)
         return;
     const fc_conv merged = fc_conv_merge_axes(conv, 0);
@@ -123,8 +125,8 @@ static int run_plan(const fc_plan *plan, const void *x, const void *w, const voi
                     const void *bias, void *y, int threads)
 {
     if (plan->way == FC_TRANSFORMS)
-        return packed ? fc_winograd_forward_packed(&plan->conv, x, w, packed, bias, y, threads)
-                      : fc_winograd_forward(&plan->conv, x, w, bias, y, threads);
+        return packed ? fc_winograd_forward_packed(&plan->summed, x, w, packed, bias, y, threads)
+                      : fc_winograd_forward(&plan->summed, x, w, bias, y, threads);
     fc_job job = plan->job;
     job.source = x;
     job.weight = plan->reads_packed ? packed : w;
@@ -140,7 +142,7 @@ int fc_conv_run(const fc_plan *plan, const void *x, const void *w, const void *p
 {
     if (!plan->in_patches)
         return run_plan(plan, x, w, packed, bias, y, threads);
-    void *patches = fc_patches_take(&plan->image, x, threads);
+    void *patches = fc_patches_take(&plan->conv, x, threads);
     const int status = patches ? run_plan(plan, patches, w, packed, bias, y, threads)
                                : FC_NO_MEMORY;
     fc_arena_give(patches);
@@ -271,9 +273,9 @@ static int grad_patches(const fc_conv *conv, const void *dy, const void *w, cons
 int fc_conv_grad_input(const fc_conv *given, const void *dy, const void *w, const void *bias,
                        void *dx, int threads)
 {
-    if (fc_patches_fit(given, FC_GRAD_INPUT))
-        return grad_patches(given, dy, w, bias, dx, threads);
     const int way = fc_conv_choose(given, FC_GRAD_INPUT, 0);
+    if (way == FC_PATCHES)
+        return grad_patches(given, dy, w, bias, dx, threads);
     if (way == FC_TRANSFORMS)
         return fc_winograd_grad_input(given, dy, w, bias, dx, threads);
     const fc_conv conv = fc_conv_merge_axes(given, 1);

@@ -499,7 +499,7 @@ int fc_channelwise_weight_grad(const fc_job *job)
     return FC_OK;
 }
 
-/* ---- what it does, for conv_count_direct.c ---- */
+/* ---- what it does, for fc_count_channelwise ---- */
 
 /* Of one phase: stretches of 8 outputs, of 4 for the gradient of the weights, where those that are
  * left over load a cell for each tap. */

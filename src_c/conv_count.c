@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "conv_count_parts.h"
+#include "conv_patches.h"
 
 double fc_conv_multiply_adds(const fc_conv *conv)
 {
@@ -17,7 +18,7 @@ int64_t fc_vector_bytes(const fc_conv *conv)
 
 int fc_conv_ways_differ(const fc_conv *conv, int pass)
 {
-    return pass == FC_GRAD_WEIGHT
+    return pass == FC_GRAD_WEIGHT || fc_patches_fit(conv)
         || conv->groups != (pass == FC_FORWARD ? conv->in_channels : conv->out_channels);
 }
 
@@ -111,8 +112,10 @@ void fc_conv_count(const fc_conv *conv, int pass, int prepared, int64_t bytes,
     const double once = lines_moved(conv, 0);
     const double turns = pass == FC_GRAD_INPUT ? lines_moved(conv, 1) : once;
     for (int way = 0; way < FC_WAYS; way++) {
-        const double lines = way == FC_CHANNELWISE || way == FC_PLANES ? once : turns;
+        const int patches = way == FC_PATCHES || way == FC_PATCHES_GRAD_WEIGHT;
+        const int at_once = way == FC_CHANNELWISE || way == FC_PLANES || patches;
+        /* What comes from memory for patches is counted where they are summed. */
         if (terms[way][LAST] > 0 && once > L2_LINES)
-            terms[way][once > L3_LINES ? MEMORY : FAR] = lines;
+            terms[way][once > L3_LINES && !patches ? MEMORY : FAR] = at_once ? once : turns;
     }
 }

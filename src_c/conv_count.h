@@ -1,5 +1,6 @@
 /* What each way of a convolution does, counted: the operations that conv_cost.c gives a price.
- * conv_count_direct.c and conv_count_winograd.c have a function for each way.
+ * conv_count_direct.c, conv_count_grad_weight.c and conv_count_winograd.c have a function for each
+ * way.
  *
  * Counts depend on the geometry, the batch that `conv` has, the dtype and the bytes of a vector. */
 #ifndef FC_CONV_COUNT_H
@@ -16,6 +17,10 @@ enum { FC_TERMS = 26 };
 /* Bytes of a vector of the instruction set in force. */
 int64_t fc_vector_bytes(const fc_conv *conv);
 
+/* What patches cost as a convolution with a kernel of 1, which is none of these operations:
+ * fc_conv_terms (conv_cost.h) knows. */
+enum { FC_KERNEL_OF_1 = 0 };
+
 /* All ways of one pass that conv->algorithm allows, for vectors of so many bytes. `prepared`: are
  * Winograd's weights transformed beforehand? */
 void fc_conv_count(const fc_conv *conv, int pass, int prepared, int64_t bytes,
@@ -25,7 +30,7 @@ void fc_conv_count(const fc_conv *conv, int pass, int prepared, int64_t bytes,
 double fc_conv_multiply_adds(const fc_conv *conv);
 
 /* Can the ways of the direct algorithm differ in bits? Not where a group has one channel: then
- * each sum is one chain, over the taps in order. */
+ * each sum is one chain, over the taps in order, but for patches, whose channels they are. */
 int fc_conv_ways_differ(const fc_conv *conv, int pass);
 
 #endif

@@ -1,24 +1,25 @@
-/* The direct algorithm: a function for each way, what it does and how often. */
+/* The direct algorithm, forward pass and input gradient: a function for each way, what it does and
+ * how often. Two of the ways are those of the gradient of the weights too. */
 #include <math.h>
 #include <string.h>
 
-#include "conv_channelwise.h"
 #include "conv_count_parts.h"
-#include "conv_weight_grad.h"
+#include "conv_patches.h"
 
 static double taps_of(const fc_job *job)
 {
     return (double)(job->axis[0].taps * job->axis[1].taps * job->axis[2].taps);
 }
 
-/* --- forward pass and input gradient -------------------------------------------------------------- */
-
 enum { L1_BYTES = 24 << 10, L2_BYTES = 1 << 19 };   /* of one operand, beside the others */
 
 static double ragged(double rows) { return ceil(rows / 8) * 8 - rows; }
 
 /* Are lines of so many elements, `step` apart here or there, copied in vectors (copy.inc)? */
-static int by_vectors(double length, int64_t step, double lanes) { return step <= 2 && length >= lanes; }
+static int by_vectors(double length, int64_t step, double lanes)
+{
+    return step <= 2 && length >= lanes;
+}
 
 /* Cache lines of a group's weights, as taps that are left out share theirs; none where a cache
  * of so many bytes keeps them all. */
@@ -86,7 +87,8 @@ static void panels(const fc_job *job, double lanes, double term[FC_TERMS])
     const double count = pixels <= width + lanes ? 1 : ceil((pixels - lanes) / width);
     const double panels = groups * count, vectors = groups * ceil(pixels / lanes);
     const double lanes_used = fmin(width, pixels), runs = fmin(lanes_used / along + 1, lanes_used);
-    const double nears = (double)job->weight_channel == taps ? 1 : ceil(channels * taps / (double)shape.near);
+    const double nears = (double)job->weight_channel == taps
+                             ? 1 : ceil(channels * taps / (double)shape.near);
     const double entries = taps * nears;
     /* Nothing is gathered of a panel that lies in the source, as those do that no line ends in. */
     const double gathered = shape.in_place ? fmin(1, width / along) : 1;
@@ -194,7 +196,8 @@ static void depthwise(const fc_job *job, const fc_planes_shape *shape, double la
     const copied cells = copied_by(job, shape, lanes);
     const double counted[FC_TERMS] = {
         lines * vectors * taps_of(job),                   /* multiply-adds */
-        (fours * (double)(y->taps + 3) + left * (double)y->taps) * vectors * (double)x->taps,   /* loads */
+        (fours * (double)(y->taps + 3) + left * (double)y->taps) * vectors
+            * (double)x->taps,                            /* loads */
         (fours + left) * ceil(vectors / (lanes * (double)job->size == 64 ? 4 : 2)),   /* tiles */
         lines * vectors,                                  /* vectors of outputs */
         cells.vectors,                                    /* copied */
@@ -215,7 +218,8 @@ static void toeplitz(const fc_job *job, const fc_toeplitz_shape *shape, double l
 {
     const fc_axis *x = &job->axis[2];
     const double width = (double)job->kernels->width, rows = (double)job->rows;
-    const double lines = (double)(job->batch * job->groups * job->axis[0].outputs * job->axis[1].outputs);
+    const double lines = (double)(job->batch * job->groups * job->axis[0].outputs
+                                  * job->axis[1].outputs);
     const double strips = (double)shape->strips, long_strip = (double)shape->strip;
     const double k = (double)x->taps + width - 1;
     const double last = (double)x->outputs - (strips - 1) * long_strip;
@@ -236,8 +240,8 @@ static void toeplitz(const fc_job *job, const fc_toeplitz_shape *shape, double l
 
 /* Cells and outputs of planes that lie a multiple of 4 KiB apart share one set of the first level
  * of cache, all channels of a block; there are 8 lines in a set. */
-static void channelwise(const fc_job *job, const fc_channelwise_shape *shape, double lanes,
-                        double term[FC_TERMS])
+void fc_count_channelwise(const fc_job *job, const fc_channelwise_shape *shape, double lanes,
+                          double term[FC_TERMS])
 {
     const double blocks = ceil((double)job->groups / lanes), items = (double)job->batch * blocks;
     const double weights = blocks * (double)(job->rows * job->weight_row);
@@ -256,7 +260,27 @@ static void channelwise(const fc_job *job, const fc_channelwise_shape *shape, do
         items * shape->calls,
         weights,
         items * shape->zeros,
-        shape->window * lanes * (double)job->size > L1_BYTES ? items * shape->looked_at : 0,   /* not in L1 */
+        shape->window * lanes * (double)job->size > L1_BYTES
+            ? items * shape->looked_at : 0,               /* not in L1 */
+        [LAST] = 1,
+    };
+    fc_count_add(term, counted);
+}
+
+void fc_count_patches(const fc_conv *conv, int back, double term[FC_TERMS])
+{
+    const double width = (double)conv->out[2], step = (double)conv->stride[2];
+    const double lines = (double)(conv->batch * conv->in_channels * conv->in[0] * conv->in[1]);
+    const double fours = lines * fc_count_by_fours(width, step);
+    const double singly = lines * width * step - fours;
+    const double counted[FC_TERMS] = {
+        [FC_KERNEL_OF_1 + 1] =
+        back ? 0 : fours,                                 /* cells turned by fours */
+        back ? 0 : singly,
+        back ? 0 : lines,
+        back ? fours : 0,
+        back ? singly : 0,
+        back ? lines : 0,
         [LAST] = 1,
     };
     fc_count_add(term, counted);
@@ -276,7 +300,7 @@ static void count_channelwise(const fc_job *jobs, int64_t phases, double lanes,
     const fc_channelwise_shape shape = fc_conv_channelwise_shape(jobs, phases, 0);
     fits[FC_CHANNELWISE] &= shape.fits;
     if (shape.fits)
-        channelwise(jobs, &shape, lanes, terms[FC_CHANNELWISE]);
+        fc_count_channelwise(jobs, &shape, lanes, terms[FC_CHANNELWISE]);
 }
 
 /* Segments are summed one by one (conv.c), channel by channel where there is but one of the
@@ -287,7 +311,8 @@ static void count_segments(const fc_job *job, int64_t phases, double lanes, int 
     fc_segments segments;
     fc_job part = *job;
     fc_job_segments(job, &segments);
-    const double together = fc_volume(segments.count) == 1 ? (double)fc_least(phases, FC_MOST_PHASES) : 1;
+    const double together = fc_volume(segments.count) == 1
+                                ? (double)fc_least(phases, FC_MOST_PHASES) : 1;
     for (int64_t i = 0; i < fc_volume(segments.count); i++) {
         fc_job_take_segment(&part, &segments, i);
         if (fc_job_empty(&part)) {   /* panels write what is left of it */
@@ -344,7 +369,8 @@ void fc_count_direct(const fc_conv *conv, int pass, double lanes, double terms[F
         fits[way] = 1;
     if (pass == FC_GRAD_INPUT && fc_job_leaves_cells(&merged))
         for (int way = FC_PANELS; way < FC_TRANSFORMS; way++)
-            terms[way][FILLED] = (double)(conv->batch * conv->in_channels) * fc_count_volume(conv->in) / lanes;
+            terms[way][FILLED] = (double)(conv->batch * conv->in_channels)
+                                 * fc_count_volume(conv->in) / lanes;
     for (int64_t phase = 0; phase < phases; phase++) {
         fc_job *now = &job[phase % FC_MOST_PHASES];
         *now = pass == FC_FORWARD ? all : fc_job_phase(&all, &merged, phase);
@@ -356,6 +382,8 @@ void fc_count_direct(const fc_conv *conv, int pass, double lanes, double terms[F
     }
     if (phases > 1)
         count_channelwise(job, phases, lanes, fits, terms);
+    if (fc_patches_fit(conv))
+        fc_count_patches(conv, pass == FC_GRAD_INPUT, terms[FC_PATCHES]);
     for (int way = FC_PLANES; way < FC_TRANSFORMS; way++) {
         if (!fits[way])
             memset(terms[way], 0, sizeof terms[way]);
@@ -363,88 +391,4 @@ void fc_count_direct(const fc_conv *conv, int pass, double lanes, double terms[F
     }
     if (others && !one_chain(conv, pass))
         memset(terms[FC_PANELS], 0, sizeof terms[FC_PANELS]);
-}
-
-/* --- gradient of the weights ---------------------------------------------------------------------- */
-
-/* Elements of a matrix that pack_transposed turns by fours, and those that it copies one by one. */
-static double by_fours(double rows, double columns) { return 16 * floor(rows / 4) * floor(columns / 4); }
-
-static void channels(const fc_conv *conv, double lanes, double term[FC_TERMS])
-{
-    const double size = conv->dtype == FC_F32 ? 4 : 8, groups = (double)conv->groups;
-    const fc_weight_channels_shape shape = fc_weight_channels_count(conv);
-    const double taps = fc_count_volume(conv->kernel);
-    const double channels = (double)conv->in_channels / groups;
-    const double filters = (double)conv->out_channels / groups, blocks = (double)shape.blocks;
-    const double some = (double)shape.channels, rest = channels - (blocks - 1) * some;
-    const double line = (double)shape.line;
-    const double rows = (double)shape.block_rows, whole = floor(filters / rows);
-    const double left = filters - whole * rows;
-    const int across = shape.channels * (int64_t)size % 64 != 0;
-    fc_product all = {0};
-    for (int i = 0; i < 2; i++) {
-        const double n = (double)shape.in_row * (i ? rest : some), times = i ? 1 : blocks - 1;
-        fc_count_product(rows, n, lanes, size, times * whole, &all);
-        fc_count_product(left, n, lanes, size, times * (left > 0), &all);
-    }
-    const double products = groups * (double)shape.products;
-    const double turned = (blocks - 1) * some + rest;
-    const double fours = (blocks - 1) * by_fours(some, line) + by_fours(rest, line);
-    const double turned_at_end = taps > 1 && channels > 1 ? channels * taps : 0;
-    const double counted[FC_TERMS] = {
-        groups * all.cycles * shape.terms,
-        groups * all.few * shape.terms,
-        across ? groups * all.loads * shape.terms : 0,
-        groups * all.tiles * shape.lines,                 /* begun */
-        all.vectors * products,                           /* vectors of dw added to */
-        all.edges * products,
-        all.tiles * products,
-        groups * shape.cells * fours / line,              /* turned by fours */
-        groups * shape.cells * (turned - fours / line),
-        groups * shape.cells * blocks / line,             /* lines turned */
-        groups * filters * by_fours(channels, turned_at_end / channels),
-        groups * filters * (turned_at_end - by_fours(channels, turned_at_end / channels)),
-        groups * filters * shape.scanned / lanes,
-        groups * filters,
-        groups * blocks * (double)shape.strips,
-        products * blocks * (whole + (left > 0)),
-        groups * filters * channels * taps,
-        shape.apart ? 0 : groups * filters * turned_at_end,
-        [LAST] = 1,
-    };
-    fc_count_add(term, counted);
-}
-
-static void dots(const fc_conv *conv, const fc_weight_dots_shape *shape, double term[FC_TERMS])
-{
-    const double batch = (double)conv->batch;
-    const double counted[FC_TERMS] = {
-        batch * shape->tiles,
-        batch * shape->across,
-        batch * shape->lines,
-        batch * shape->calls,
-        batch * shape->sums,
-        batch * shape->copied,
-        batch * shape->edges,
-        batch * shape->singly,
-        batch * shape->cleared + shape->scratch,
-        batch * shape->strips,
-        (double)(conv->kernel[1] + conv->kernel[2]),      /* columns and rows planned */
-        [LAST] = 1,
-    };
-    fc_count_add(term, counted);
-}
-
-void fc_count_grad_weight(const fc_conv *conv, double lanes, double terms[FC_WAYS][FC_TERMS])
-{
-    const fc_conv merged = fc_conv_merge_axes(conv, 1);
-    const fc_job job = fc_job_forward(&merged, NULL, NULL, NULL, NULL, 1);
-    const fc_channelwise_shape turned = fc_conv_channelwise_shape(&job, 1, 1);
-    const fc_weight_dots_shape along = fc_weight_dots_count(&merged, (int64_t)lanes * job.size);
-    channels(&merged, lanes, terms[FC_CHANNELS]);
-    if (along.fits)
-        dots(&merged, &along, terms[FC_DOTS]);
-    if (turned.fits)
-        channelwise(&job, &turned, lanes, terms[FC_CHANNELWISE_GRAD_WEIGHT]);
 }

@@ -1,7 +1,10 @@
-/* What the parts of the count share: conv_count.c, conv_count_direct.c, conv_count_winograd.c. */
+/* What the parts of the count share: conv_count.c and conv_count_*.c. */
 #ifndef FC_CONV_COUNT_PARTS_H
 #define FC_CONV_COUNT_PARTS_H
 
+#include <math.h>
+
+#include "conv_channelwise.h"
 #include "conv_count.h"
 
 /* Counted beside what a way does itself: vectors of results filled before the sums come; lines
@@ -10,11 +13,14 @@
  * it comes from memory; vectors of results that are stored to every other place. Idle lines and
  * those vectors are for the direct ways, kept ones for Winograd's, in one place. */
 enum {
-    LAST = FC_TERMS - 1, FILLED = LAST - 1, IDLE = LAST - 2, KEPT_LINES = LAST - 2, KEPT = LAST - 3, FAR = LAST - 4,
-    MEMORY = LAST - 5, EVERY_OTHER = LAST - 6
+    LAST = FC_TERMS - 1, FILLED = LAST - 1, IDLE = LAST - 2, KEPT_LINES = LAST - 2, KEPT = LAST - 3,
+    FAR = LAST - 4, MEMORY = LAST - 5, EVERY_OTHER = LAST - 6
 };
 
-static inline double fc_count_volume(const int64_t lengths[3]) { return (double)fc_volume(lengths); }
+static inline double fc_count_volume(const int64_t lengths[3])
+{
+    return (double)fc_volume(lengths);
+}
 
 static inline void fc_count_add(double term[FC_TERMS], const double counted[FC_TERMS])
 {
@@ -31,6 +37,18 @@ typedef struct { double cycles, few, loads, scalars, tiles, vectors, edges; } fc
 /* Add `times` products of so many rows and n columns. */
 void fc_count_product(double rows, double n, double lanes, double size, double times,
                       fc_product *p);
+
+/* Elements of a matrix that pack_transposed turns by fours; it copies the others one by one. */
+static inline double fc_count_by_fours(double rows, double columns)
+{
+    return 16 * floor(rows / 4) * floor(columns / 4);
+}
+
+/* Ways of two passes: lanes over channels, and patches, turned or, where `back`, turned back; their
+ * convolution is FC_KERNEL_OF_1. */
+void fc_count_channelwise(const fc_job *job, const fc_channelwise_shape *shape, double lanes,
+                          double term[FC_TERMS]);
+void fc_count_patches(const fc_conv *conv, int back, double term[FC_TERMS]);
 
 /* Of one pass, for vectors of so many lanes. */
 void fc_count_direct(const fc_conv *conv, int pass, double lanes, double terms[FC_WAYS][FC_TERMS]);

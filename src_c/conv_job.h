@@ -17,12 +17,15 @@
 #include "kernels.h"
 
 /* Whatever computes a pass. Forward and input gradient: the direct algorithm's ways (FC_PLANES:
- * also with a plane for each tap of the last axis, and with the loop of depthwise.inc), then
- * Winograd's. Gradient of the weights: lanes over channels, over outputs, over groups
- * (conv_weight_grad.h, conv_channelwise.h), then Winograd's. */
+ * also with a plane for each tap of the last axis, and with the loop of depthwise.inc; FC_PATCHES
+ * takes the way of a kernel of 1, conv_patches.h), then Winograd's. Gradient of the weights: lanes
+ * over channels, over outputs, over groups (conv_weight_grad.h, conv_channelwise.h), of patches,
+ * then Winograd's. */
 enum {
-    FC_PANELS, FC_PLANES, FC_APART, FC_DEPTHWISE, FC_TOEPLITZ, FC_CHANNELWISE, FC_TRANSFORMS,
-    FC_CHANNELS, FC_DOTS, FC_CHANNELWISE_GRAD_WEIGHT, FC_TRANSFORMS_GRAD_WEIGHT, FC_WAYS
+    FC_PANELS, FC_PLANES, FC_APART, FC_DEPTHWISE, FC_TOEPLITZ, FC_CHANNELWISE, FC_PATCHES,
+    FC_TRANSFORMS,
+    FC_CHANNELS, FC_DOTS, FC_CHANNELWISE_GRAD_WEIGHT, FC_PATCHES_GRAD_WEIGHT,
+    FC_TRANSFORMS_GRAD_WEIGHT, FC_WAYS
 };
 
 typedef struct {
@@ -126,9 +129,9 @@ void fc_job_take_segment(fc_job *job, const fc_segments *segments, int64_t i);
  * for one call, or once for many: nothing changes it. */
 typedef struct {
     fc_conv conv;
-    int in_patches;                     /* is x turned to patches first? Then `image` is its convolution. */
-    fc_conv image;
-    int way, reads_packed;              /* does a direct way read packed weights? */
+    int in_patches;                     /* is x turned to patches first? */
+    fc_conv summed;                     /* then that of the patches, else the same */
+    int way, reads_packed;              /* of `summed`; does a direct way read packed weights? */
     double multiply_adds;               /* of one image */
     fc_job job;                         /* without pointers and threads; the first of */
     fc_segments segments;               /* the segments, where its way takes them */

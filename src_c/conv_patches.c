@@ -1,36 +1,17 @@
 #include "conv_patches.h"
 
 #include "arena.h"
-#include "conv_cost.h"
 #include "kernels.h"
 #include "parallel.h"
 
-/* An input gradient has stride times fewer, larger sums: 3 x 224 x 224 -> 192 by 16 x 16 takes
- * 0.59 in place of 2.25 ms, 128 x 28 x 28 -> 256 by 4 x 4 0.78 of 1.01; by threes no longer with
- * 32 channels (0.29 of 0.27). The others gain where turning by fours (pack.inc) is faster than
- * gathering cell by cell: 3 x 224 x 224 -> 192 forward 0.63 in place of 0.71 ms, 64 x 112 x 112
- * -> 128 by 4 x 4 2.16 of 2.64; not by threes (0.32 of 0.23) nor for 7 outputs a line (0.74 of
- * 0.61). A gradient of the weights has lanes over channels if there are enough: with 3 of them
- * 0.33 of 0.42 ms, with 16 0.32 of 0.26. */
-static int worth_turning(const fc_conv *conv, int pass)
-{
-    enum { FEW = 8 };   /* channels that fill no vector, filters that fill no tile */
-    const int64_t step = conv->stride[2], channels = conv->in_channels / conv->groups;
-    if (conv->out_channels < FEW * conv->groups)
-        return 0;
-    if (pass == FC_GRAD_INPUT)
-        return step > 3 || (step == 3 && channels <= 2 * FEW);
-    return step > 3 && (step % 4 == 0 || step > 12) && conv->out[2] >= 12
-        && (pass == FC_FORWARD || channels < FEW);
-}
-
-int fc_patches_fit(const fc_conv *conv, int pass)
+int fc_patches_fit(const fc_conv *conv)
 {
     for (int a = 0; a < 3; a++)
         if (conv->kernel[a] != conv->stride[a] || (conv->kernel[a] > 1 && conv->dilation[a] > 1)
             || conv->before[a] || conv->in[a] != conv->out[a] * conv->stride[a])
             return 0;
-    return worth_turning(conv, pass);
+    const int depthwise = conv->groups == conv->in_channels && conv->groups == conv->out_channels;
+    return fc_volume(conv->kernel) > 1 && !depthwise;
 }
 
 fc_conv fc_patches_conv(const fc_conv *conv)
@@ -74,13 +55,17 @@ static void turn_lines(void *context, int member, int team)
 {
     copy *c = context;
     fc_pieces pieces = {.heap = &c->units, .group = 1, .least = 1, .member = member, .team = team,
-                        .count = c->conv->batch * c->conv->in_channels * c->conv->in[0] * c->conv->in[1]};
+                        .count = c->conv->batch * c->conv->in_channels * c->conv->in[0]
+                                 * c->conv->in[1]};
     for (int64_t at, end; fc_next_piece(&pieces, &at, &end);)
         for (; at < end; at++)
             turn_line(c, at);
 }
 
-static int64_t cells(const fc_conv *conv) { return conv->batch * conv->in_channels * fc_volume(conv->in); }
+static int64_t cells(const fc_conv *conv)
+{
+    return conv->batch * conv->in_channels * fc_volume(conv->in);
+}
 
 /* Bound by memory. */
 static void turn(copy *c, int threads)

@@ -12,9 +12,8 @@
 
 #include "conv_plan.h"
 
-/* Is it one of these, and are patches faster for that pass (conv_count.h)? By rules of its own, which
- * geometry alone decides: the model of what ways cost (conv_cost.h) then sees the kernel of 1. */
-int fc_patches_fit(const fc_conv *conv, int pass);
+/* Is it one of these? Depthwise layers are not, whose sums have one order (conv_count.h). */
+int fc_patches_fit(const fc_conv *conv);
 
 /* The convolution of the patches. */
 fc_conv fc_patches_conv(const fc_conv *conv);

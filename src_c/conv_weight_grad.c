@@ -35,9 +35,9 @@ int fc_conv_grad_weight(const fc_conv *conv, const void *dy, const void *x, void
         memset(dw, 0, conv->out_channels * channels * kernel * (conv->dtype == FC_F32 ? 4 : 8));
         return FC_OK;
     }
-    if (fc_patches_fit(conv, FC_GRAD_WEIGHT))
-        return grad_by_patches(conv, dy, x, dw, threads);
     const int way = fc_conv_choose(conv, FC_GRAD_WEIGHT, 0);
+    if (way == FC_PATCHES_GRAD_WEIGHT)
+        return grad_by_patches(conv, dy, x, dw, threads);
     if (way == FC_TRANSFORMS_GRAD_WEIGHT)
         return fc_winograd_grad_weight(conv, dy, x, dw, threads);
     const fc_conv merged = fc_conv_merge_axes(conv, 1);

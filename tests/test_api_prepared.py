@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import fastconv as fc
+from fastconv import _core
 
 SETTINGS = dict(stride=2, padding=1, dilation=1, groups=2)
 
@@ -110,3 +111,15 @@ def test_an_input_that_does_not_fit(problem):
     _, w, b = problem
     with pytest.raises(ValueError, match=r"^(weight|groups|input): expected"):
         fc.prepare_conv(w, b, **SETTINGS)(np.ones((2, 5, *[7] * (w.ndim - 2)), np.float32))
+
+
+def test_an_image_is_not_its_patches():
+    """After an image that was turned to patches, one of their shape is still none that fits."""
+    prepared = fc.prepare_conv(np.ones((9, 5, 4, 4), np.float32), stride=4)
+    _core.force_way("patches")
+    try:
+        prepared(np.ones((2, 5, 8, 52), np.float32))
+        with pytest.raises(ValueError, match="channels"):
+            prepared(np.ones((2, 80, 2, 13), np.float32))
+    finally:
+        _core.force_way(None)
