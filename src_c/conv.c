@@ -260,7 +260,8 @@ static int grad_patches(const fc_conv *conv, const void *dy, const void *w, cons
     char *patches = fc_arena_take(cells * (conv->dtype == FC_F64 ? 8 : 4));
     if (!patches)
         return FC_NO_MEMORY;
-    const int status = grad_of_cells(&of_patches, fc_volume(conv->kernel), dy, w, bias, patches, threads);
+    const int status = grad_of_cells(&of_patches, fc_volume(conv->kernel), dy, w, bias, patches,
+                                     threads);
     if (status == FC_OK)
         fc_patches_put(conv, patches, dx, threads);
     fc_arena_give(patches);
@@ -280,7 +281,8 @@ int fc_conv_grad_input(const fc_conv *given, const void *dy, const void *w, cons
         return fc_winograd_grad_input(given, dy, w, bias, dx, threads);
     const fc_conv conv = fc_conv_merge_axes(given, 1);
     if (bias && conv.in_channels > given->in_channels)
-        return grad_of_cells(&conv, conv.in_channels / given->in_channels, dy, w, bias, dx, threads);
+        return grad_of_cells(&conv, conv.in_channels / given->in_channels, dy, w, bias, dx,
+                             threads);
     const fc_job all = fc_job_grad_input(&conv, dy, w, bias, dx, threads);
     const int64_t phases = fc_job_phases(&conv);
     fc_job job[FC_MOST_PHASES];

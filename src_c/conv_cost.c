@@ -1,15 +1,16 @@
 /* What a convolution costs, in nanoseconds of one thread: a sum of counted operations
  * (conv_count.c), each times a constant. Only which of two sums is smaller matters.
  *
- * The prices were fitted by `bench/sweep.py fit` to the times of 1820 random geometries (seeds
- * 741, 742, 751, 761), a third of them for each width of the vectors, and of 150 depthwise ones
- * with sides of 16 to 128, powers of 2, on an AMD Zen 4 at 3.7 GHz; those of patches beside 360
- * kernels as long as their stride and layers of known networks. On 400 other geometries (seed
- * 832) what is chosen takes 1.3 % longer on average than the fastest way would, 15 of 1401 times
- * more than 30 %, at worst 112 % (prepared; 5 x 5 x 5, stride 3, where Winograd's is faster). The
- * price of a panel's rows that lie in pages of their own is not fitted: 1x1 kernels of 64 to 512
- * channels on images of 40 x 40 to 112 x 112 gave it (64 x 112 x 112 -> 256: panels 66, planes 84
- * GF/s). Float and double have the same prices: what is counted are vectors.
+ * The prices were fitted by `bench/sweep.py fit` to the times of 1820 random geometries (seeds 741,
+ * 742, 751, 761 of a sweep that did not draw patches yet), a third of them for each width of the
+ * vectors, and of 150 depthwise ones with sides of 16 to 128, powers of 2, on an AMD Zen 4 at 3.7
+ * GHz; those of patches beside 360 kernels as long as their stride and layers of known networks. On
+ * 400 other geometries (seed 832) what is chosen takes 1.3 % longer on average than the fastest way
+ * would, 15 of 1401 times more than 30 %, at worst 112 % (prepared; 5 x 5 x 5, stride 3, where
+ * Winograd's is faster). The price of a panel's rows that lie in pages of their own is not fitted:
+ * 1x1 kernels of 64 to 512 channels on images of 40 x 40 to 112 x 112 gave it (64 x 112 x 112 ->
+ * 256: panels 66, planes 84 GF/s). Float and double have the same prices: what is counted are
+ * vectors.
  */
 #include "conv_cost.h"
 

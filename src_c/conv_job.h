@@ -117,7 +117,7 @@ int fc_job_leaves_cells(const fc_conv *conv);
 
 /* A job cut into jobs that meet less padding; one of them where that is little (conv_segments.c).
  * Along each axis their outputs are all of the job's. Says the geometry of one item. */
-enum { FC_SEGMENTS = 9 };
+enum { FC_SEGMENTS = 17 };
 typedef struct { int64_t count[3]; fc_axis axis[3][FC_SEGMENTS]; } fc_segments;
 
 void fc_job_segments(const fc_job *job, fc_segments *segments);

@@ -29,15 +29,30 @@ static fc_axis part_of(const fc_axis *axis, int64_t first, int64_t count)
     return part;
 }
 
-/* Where the set of taps changes, 0 and the end included: the first FC_SEGMENTS + 1 of these places;
- * returns how many segments lie between them. */
+/* Every how many taps are asked where they begin and end to meet cells, so that these places are
+ * spread evenly over all where they are more than FC_SEGMENTS - 1, as of a kernel that nearly covers
+ * its axis: with the first of them alone 40 x 30 x 476 by 22 x 1 took 1.4 times as long, backward. */
+static int64_t skip_of(const fc_axis *axis)
+{
+    int64_t changes = 0;
+    for (int64_t r = 0; r < axis->taps; r++) {
+        int64_t inside;
+        const int64_t first = fc_axis_inside(axis, r, &inside);
+        changes += inside && first > 0;
+        changes += inside && first + inside < axis->outputs;
+    }
+    return fc_most(1, fc_parts(changes, FC_SEGMENTS - 1));
+}
+
+/* Where the set of taps changes, 0 and the end included; returns how many segments lie between. */
 static int64_t list_places(const fc_axis *axis, int64_t place[FC_SEGMENTS + 1])
 {
+    const int64_t skip = skip_of(axis);
     int64_t count = 0;
     place[0] = 0;
     while (place[count] < axis->outputs) {
         int64_t next = axis->outputs;
-        for (int64_t r = 0; r < axis->taps && count < FC_SEGMENTS - 1; r++) {
+        for (int64_t r = skip / 2; r < axis->taps && count < FC_SEGMENTS - 1; r += skip) {
             int64_t inside;
             const int64_t first = fc_axis_inside(axis, r, &inside), end = first + inside;
             if (inside && first > place[count])
