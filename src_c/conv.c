@@ -69,7 +69,7 @@ fc_job fc_job_forward(const fc_conv *conv, const void *x, const void *w, const v
         .source = x, .source_channel = fc_volume(conv->in),
         .weight = w, .weight_group = conv->out_channels / conv->groups * channels * kernel,
         .weight_row = channels * kernel, .weight_channel = kernel,
-        .weight_block = 8 * channels * kernel,
+        .weight_block = 8 * channels * kernel, .kernel = kernel,
         .bias = bias, .out = y, .out_row = fc_volume(conv->out),
     };
     strides(conv->in, job.source_axis);
@@ -80,24 +80,35 @@ fc_job fc_job_forward(const fc_conv *conv, const void *x, const void *w, const v
     return job;
 }
 
-/* Packed weights of a 1x1 kernel, (groups, blocks of 8 rows, channels, 8): as they are given,
- * the 8 rows of a tile lie channels apart, often in the same set of a cache, and nothing is left
- * of it for pixels that are read where they lie; and rows that lie side by side can be lanes for
- * the last pixels (1024 x 14 x 14 -> 2048, stride 2: 49 pixels, 2.24 -> 1.91 ms). Larger kernels
- * gain nothing: 8 streams are fetched ahead of their use better than one. */
+/* Packed weights, (groups, blocks of 8 rows, channels, kernel, 8): as they are given, the 8 rows of
+ * a tile lie far apart, often in the same set of a cache, and nothing is left of it for pixels that
+ * are read where they lie. Rows that lie side by side can be lanes for the last pixels, and cost a
+ * tile of one or two vectors one stream in place of 8: 256 x 14 x 14 -> 512, 3x3, stride 2 (49
+ * pixels) 1375 -> 1243 us, 512 x 10 x 10 -> 512 (25) 1372 -> 1206, 512 x 98 -> 512 in patches of 2
+ * (49) 533 -> 500; in doubles the first 2867 -> 2390. With many pixels nothing changes. */
 static void take_packed(fc_job *job, const void *packed)
 {
     job->weight = packed;
     job->weight_row = 1;
-    job->weight_channel = 8;
-    job->weight_block = 8 * job->channels;
+    job->weight_channel *= 8;
+    for (int a = 0; a < 3; a++)
+        job->weight_axis[a] *= 8;
     job->weight_group = fc_parts(job->rows, 8) * job->weight_block;
 }
 
+/* Planes go through the channels of one tap after the other, for which these do not lie in order. */
+static int reads_packed(const fc_plan *plan)
+{
+    return fc_volume(plan->summed.kernel) == 1 || plan->way == FC_PANELS;
+}
+
+/* Larger kernels only where a vector holds the eight rows: tiles of four would use half of each
+ * cache line (SSE2 0.7, doubles on AVX2 0.9 of the speed). */
 static int worth_packing(const fc_conv *conv)
 {
-    return fc_volume(conv->kernel) == 1
-        && conv->in_channels > conv->groups && conv->out_channels >= 8 * conv->groups;
+    const int64_t kernel = fc_volume(conv->kernel);
+    return (kernel == 1 || fc_active[conv->dtype]->lanes >= 8)
+        && conv->in_channels * kernel > conv->groups && conv->out_channels >= 8 * conv->groups;
 }
 
 void fc_conv_plan(fc_plan *plan, const fc_conv *given, int packed)
@@ -115,7 +126,7 @@ void fc_conv_plan(fc_plan *plan, const fc_conv *given, int packed)
         return;
     const fc_conv merged = fc_conv_merge_axes(conv, 0);
     plan->job = fc_job_forward(&merged, NULL, NULL, NULL, NULL, 0);
-    plan->reads_packed = packed && conv->algorithm == FC_DIRECT;
+    plan->reads_packed = packed && conv->algorithm == FC_DIRECT && reads_packed(plan);
     if (plan->reads_packed)
         take_packed(&plan->job, NULL);
     cut(&plan->job, plan->way, &plan->segments);
@@ -177,7 +188,7 @@ int fc_conv_pack(const fc_conv *conv, const void *w, void *packed, int threads)
         for (int64_t row = 0; row < job.rows; row += 8)
             job.kernels->pack_transposed(
                 given.weight + (g * given.weight_group + row * given.weight_row) * given.size,
-                given.weight_row, fc_least(job.rows - row, 8), job.channels, 8,
+                given.weight_row, fc_least(job.rows - row, 8), job.channels * job.kernel, 8,
                 (char *)packed + (g * job.weight_group + fc_job_row(&job, row)) * job.size);
     return FC_OK;
 }
@@ -216,6 +227,7 @@ fc_job fc_job_grad_input(const fc_conv *conv, const void *dy, const void *w, con
         .source = dy, .source_channel = fc_volume(conv->out),
         .weight = w, .weight_group = conv->out_channels / conv->groups * rows * kernel,
         .weight_row = kernel, .weight_channel = rows * kernel, .weight_block = 8 * kernel,
+        .kernel = kernel,
         .bias = bias, .out = dx, .out_row = fc_volume(conv->in),
     };
     strides(conv->out, job.source_axis);

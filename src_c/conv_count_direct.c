@@ -25,7 +25,7 @@ static int by_vectors(double length, int64_t step, double lanes)
  * of so many bytes keeps them all. */
 static double weight_lines(const fc_job *job, double bytes)
 {
-    const double all = (double)(job->rows * job->channels * fc_job_kernel(job) * job->size);
+    const double all = (double)(job->rows * job->channels * job->kernel * job->size);
     return all > bytes ? fmin((double)(job->rows * job->channels) * taps_of(job), ceil(all / 64))
                        : 0;
 }
@@ -87,7 +87,7 @@ static void panels(const fc_job *job, double lanes, double term[FC_TERMS])
     const double count = pixels <= width + lanes ? 1 : ceil((pixels - lanes) / width);
     const double panels = groups * count, vectors = groups * ceil(pixels / lanes);
     const double lanes_used = fmin(width, pixels), runs = fmin(lanes_used / along + 1, lanes_used);
-    const double nears = (double)job->weight_channel == taps
+    const double nears = fc_job_in_order(job)
                              ? 1 : ceil(channels * taps / (double)shape.near);
     const double entries = taps * nears;
     /* Nothing is gathered of a panel that lies in the source, as those do that no line ends in. */
@@ -154,7 +154,7 @@ static void planes(const fc_job *job, const fc_planes_shape *shape, double lanes
     /* Cells of a box that leave L1 before the next row of tiles, or the next tap, reads them. */
     const double box = channels * (double)shape->cells * size, tile = 3 * lanes * size + 64;
     const double near = channels * taps / (double)shape->entries;   /* channels of an entry */
-    const double weights = near * fmin(rows, 8) * fmax((double)fc_job_kernel(job) * size, 16);
+    const double weights = near * fmin(rows, 8) * fmax((double)job->kernel * size, 16);
     const double far = box <= L1_BYTES ? 0 : near * tile > L1_BYTES ? taps : taps / (double)x->taps;
     const double counted[FC_TERMS] = {
         all.cycles * taps * channels,

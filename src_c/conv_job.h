@@ -42,6 +42,7 @@ typedef struct {
     const char *weight;
     int64_t weight_group, weight_row, weight_channel, weight_axis[3];
     int64_t weight_block;               /* from row 8 i to row 8 (i + 1) */
+    int64_t kernel;                     /* taps of the whole kernel */
 
     const char *bias;                   /* (groups, rows) or NULL */
 
@@ -86,10 +87,11 @@ static inline int64_t fc_job_weight(const fc_job *job, const int64_t r[3])
     return at;
 }
 
-/* Taps of the whole kernel, whose weights lie side by side unless packed. */
-static inline int64_t fc_job_kernel(const fc_job *job)
+/* Do the weights of a row lie at equal distances, weight_axis[2], over channels and taps? */
+static inline int fc_job_in_order(const fc_job *job)
 {
-    return fc_least(job->weight_channel, job->weight_row);
+    const int64_t taps = job->axis[0].taps * job->axis[1].taps * job->axis[2].taps;
+    return job->weight_channel == taps * job->weight_axis[2];
 }
 
 /* Count up through `taps` of the axes, last axis fastest. */

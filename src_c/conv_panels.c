@@ -228,7 +228,7 @@ static void compute(const plan *p, member *m, int64_t group, int64_t row, int64_
         .m = rows, .n = m->lanes,
         .a = job->weight + group * job->weight_group * job->size,
         .a_row = p->rows + row, .a_tap = m->a_tap,
-        .a_step = p->in_order && p->taps > 1 ? 1 : job->weight_channel,
+        .a_step = p->in_order && p->taps > 1 ? job->weight_axis[2] : job->weight_channel,
         .b = m->in_source < 0 ? m->panel : job->source, .b_tap = m->b_tap,
         .b_step = m->in_source < 0 ? m->row_lanes : job->source_channel,
         .c = direct ? job->out + to * job->size : m->tile,
@@ -288,7 +288,7 @@ static void cut_channels(plan *p)
     const int64_t channels = p->job->channels > 0 ? p->job->channels : 1;
     const int64_t taps = p->taps > 0 ? p->taps : 1, block = BLOCK_BYTES / p->wide / p->job->size;
     p->tap_block = fc_least(taps, block);
-    p->in_order = p->taps == 1 || p->job->weight_channel == p->taps;
+    p->in_order = p->taps == 1 || fc_job_in_order(p->job);
     const int64_t nears = p->in_order || taps >= NEAR ? channels
         : (channels + NEAR / taps - 1) / (NEAR / taps);
     p->near = (channels + nears - 1) / nears;
@@ -314,7 +314,7 @@ static void set_shapes(plan *p, const fc_job *job)
 {
     p->job = job;
     p->taps = job->axis[0].taps * job->axis[1].taps * job->axis[2].taps;
-    const int64_t weights = job->rows * job->channels * fc_job_kernel(job) * job->size;
+    const int64_t weights = job->rows * job->channels * job->kernel * job->size;
     const int64_t pixels = job->axis[0].outputs * job->axis[1].outputs * job->axis[2].outputs;
     p->wide = weights > FAR_WEIGHTS && pixels > LANES + 16 ? WIDE : 1;
     cut_channels(p);

@@ -178,7 +178,7 @@ static void cut_rows(plan *p, int threads)
 /* Rows that all sums compute in turn. */
 static int64_t rows_together(const fc_job *job, int64_t count)
 {
-    const int64_t row_bytes = fc_most(job->channels * fc_job_kernel(job) * job->size, 1);
+    const int64_t row_bytes = fc_most(job->channels * job->kernel * job->size, 1);
     return count == 1 ? job->rows
                       : fc_least(fc_most(WEIGHT_BYTES / row_bytes / 8 * 8, 8), job->rows);
 }
