@@ -3,12 +3,12 @@
 from . import jacobian, reference
 from .attention_rnn import (
     AttentionRNNGrads,
-    AttentionRNNTape,
     attention_rnn,
     attention_rnn_backward,
     attention_rnn_step,
-    attention_weights,
 )
+from .attention_tape import AttentionRNNTape, attention_weights
+from .clipping import clip_grad_norm
 from .conv import (
     ConvGrads,
     conv1d,
@@ -34,7 +34,7 @@ from .gated_rnn import (
     gated_rnn_backward,
     gated_rnn_step,
 )
-from .gradient_flow import GradientFlow, clip_grad_norm, gradient_flow
+from .gradient_flow import GradientFlow, gradient_flow
 from .prepared_conv import PreparedConv, prepare_conv
 from .threads import get_num_threads, num_threads, set_num_threads, show_config
 

@@ -5,27 +5,25 @@ makes the call.
 """
 
 import math
-from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, cast, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from . import _core
+from .attention_tape import AttentionRNNTape, DType, check_tape, empty_tape, in_dtype, tape_of
 from .operands import (
     Array,
     as_array,
+    flag,
     for_kernel,
     integer,
     kernel_dtype,
-    kind,
     optional_array,
     result_dtype,
     wrong_shape,
 )
-
-DType = np.dtype[Any]
-TAPE_ARRAYS = "x w_q w_k w_v states grown grown_x a mixed scores m z".split()
+from .sequences import as_given, clean, read_lengths, steps_first
 
 
 class AttentionRNNGrads(NamedTuple):
@@ -40,38 +38,6 @@ class AttentionRNNGrads(NamedTuple):
     w_k: Array
     w_v: Array
     h0: Array
-
-
-@dataclass(eq=False, repr=False)
-class AttentionRNNTape:
-    """What `attention_rnn` keeps for `attention_rnn_backward`: copies, so later changes to the
-    operands do not matter. T steps, B sequences, n numbers a state, k the window; L = 1 for
-    shared matrices, else k; P states of h0; S = k, or P with an infinite window."""
-
-    x: Array  # (T, B, n)
-    w_q: Array
-    w_k: Array
-    w_v: Array
-    states: Array  # (S + T, B, n): h0 or zeros, then h
-    grown: Array  # (P + T, B, L, n): (M_i + M_i^T) s of each state; of the last one unset
-    grown_x: Array  # (T, B, n): (M_0 + M_0^T) x
-    a: Array  # (T, B, k + 1): softmax; with an infinite window (T, B, 1): of x alone
-    window: int | None
-    given: int  # P
-    lengths: Array | None
-    batch_first: bool
-    unbatched: bool
-    dtype: DType  # of the results
-    mixed: Array | None = None  # (T, B, n): sum_i a_i s_i; shared matrices only
-    scores: Array | None = (
-        None  # (P + T, B): of each state; this and the next two: infinite window only
-    )
-    m: Array | None = None  # (T, B): a_i = exp(score_i - m) / z
-    z: Array | None = None
-
-    def __repr__(self) -> str:
-        T, B, n = self.x.shape
-        return f"AttentionRNNTape({T} steps, {B} sequences, {n} states, window {self.window})"
 
 
 # --- arguments ---------------------------------------------------------------------------------
@@ -107,21 +73,7 @@ def _sequence(x: ArrayLike, n: int, batch_first: bool) -> tuple[Array, bool]:
     if array.ndim not in (2, 3) or array.shape[-1] != n:
         layout = f"(B, T, {n})" if batch_first else f"(T, B, {n})"
         wrong_shape("x", f"{layout} or (T, {n})", array)
-    return _steps_first(array, batch_first), array.ndim == 2
-
-
-def _steps_first(array: Array, batch_first: bool) -> Array:
-    """(T, n), (T, B, n) or (B, T, n) as (T, B, n)."""
-    if array.ndim == 2:
-        return array[:, None]
-    return array.swapaxes(0, 1) if batch_first else array
-
-
-def _as_given(array: Array, batch_first: bool, unbatched: bool) -> Array:
-    """And back: (T, B, n) in the layout of x."""
-    if unbatched:
-        return array[:, 0]
-    return array.swapaxes(0, 1) if batch_first else array
+    return steps_first(array, batch_first), array.ndim == 2
 
 
 def _states(
@@ -138,27 +90,6 @@ def _states(
         count = "p" if length is None else str(length)
         wrong_shape(name, f"({', '.join([count, *map(str, batch)])})", array)
     return array[:, None] if unbatched else array
-
-
-def _read_lengths(lengths: ArrayLike | None, T: int, B: int, unbatched: bool) -> Array | None:
-    """Lengths (B,) as int64, each in 0 .. T."""
-    if lengths is None:
-        return None
-    array = as_array("lengths", lengths)
-    if array.dtype.kind not in "iu" and array.size:
-        raise TypeError(f"lengths: expected integers, got dtype {array.dtype}")
-    if array.shape != (B,) and not (unbatched and array.shape == ()):
-        wrong_shape("lengths", f"({B},)", array)
-    for length in array.flat:
-        if not 0 <= length <= T:
-            raise ValueError(f"lengths: expected 0 to T = {T}, got {length}")
-    return np.array(array, np.int64).reshape(B)
-
-
-def _flag(name: str, value: Any) -> bool:
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name}: expected a bool, got {kind(value)}")
-    return bool(value)
 
 
 def _computed_in(result: DType) -> DType:
@@ -294,26 +225,8 @@ def attention_rnn(
     if h0 is None and lengths is None and batch_first is False and type(return_tape) is bool:
         run = _core.attention_rnn_common(x, w_q, w_k, w_v, window, return_tape)
         if run is not None:
-            return _with_tape(*run) if return_tape else cast(Array, run)
+            return tape_of(*run) if return_tape else cast(Array, run)
     return _forward_any(x, w_q, w_k, w_v, h0, window, lengths, batch_first, return_tape)
-
-
-def _with_tape(h: Array, window: int | None, arrays: list[Array]) -> tuple[Array, AttentionRNNTape]:
-    """The common case's results."""
-    return h, AttentionRNNTape(
-        **_by_name(arrays),
-        window=window,
-        given=0,
-        lengths=None,
-        batch_first=False,
-        unbatched=False,
-        dtype=h.dtype,
-    )
-
-
-def _by_name(arrays: list[Array]) -> dict[str, Any]:
-    """A tape's arrays, in the order of `_core.attention_tape_arrays`, as its arguments."""
-    return dict(zip(TAPE_ARRAYS, arrays, strict=False))
 
 
 def _forward_any(
@@ -328,13 +241,13 @@ def _forward_any(
     return_tape: bool,
 ) -> Array | tuple[Array, AttentionRNNTape]:
     """`attention_rnn` of whatever may be given."""
-    batch_first, return_tape = _flag("batch_first", batch_first), _flag("return_tape", return_tape)
+    batch_first, return_tape = flag("batch_first", batch_first), flag("return_tape", return_tape)
     weights, k = read_weights(w_q, w_k, w_v, window)
     n = weights[0].shape[-1]
     steps, unbatched = _sequence(x, n, batch_first)
     T, B, _ = steps.shape
     start = None if h0 is None else _states("h0", h0, (B, n), unbatched, k)
-    real = _read_lengths(lengths, T, B, unbatched)
+    real = read_lengths(lengths, T, B, unbatched)
     result = result_dtype(steps, *weights, start)
     _check_size(
         (k or 0) + 1, max(T, 1) + (0 if start is None else len(start)), max(B, 1), max(n, 1)
@@ -342,7 +255,7 @@ def _forward_any(
 
     dtype = _computed_in(result)
     kernel_weights = [for_kernel(w, dtype) for w in weights]
-    kernel_x = _clean(for_kernel(steps, dtype), real)
+    kernel_x = clean(for_kernel(steps, dtype), real)
     if start is not None:
         start = for_kernel(start, dtype)
     if not return_tape:
@@ -351,7 +264,7 @@ def _forward_any(
             _core.attention_rnn_forward(kernel_x, *kernel_weights, start, h, k, real, None)
         return _result(h, result, batch_first, unbatched)
 
-    tape = _empty_tape(kernel_x, kernel_weights, start, k, real, batch_first, unbatched, result)
+    tape = empty_tape(kernel_x, kernel_weights, start, k, real, batch_first, unbatched, result)
     h = tape.states[len(tape.states) - T :]
     if h.size:
         before = tape.states[: tape.given] if tape.given else None
@@ -361,43 +274,8 @@ def _forward_any(
     return _result(own, result, batch_first, unbatched), tape
 
 
-def _clean(x: Array, lengths: Array | None) -> Array:
-    """x with zeros past every length: whatever stands there must reach nothing."""
-    if lengths is None:
-        return x
-    return np.where((np.arange(len(x))[:, None] < lengths)[..., None], x, x.dtype.type(0))
-
-
 def _result(h: Array, dtype: DType, batch_first: bool, unbatched: bool) -> Array:
-    return _as_given(h.astype(dtype, copy=False), batch_first, unbatched)
-
-
-def _empty_tape(
-    x: Array,
-    weights: list[Array],
-    h0: Array | None,
-    window: int | None,
-    lengths: Array | None,
-    batch_first: bool,
-    unbatched: bool,
-    dtype: DType,
-) -> AttentionRNNTape:
-    """A tape with room for everything, and in it copies of the operands."""
-    given = 0 if h0 is None else len(h0)
-    arrays = _core.attention_tape_arrays(x, weights[0], window, given)
-    for array, value in zip(arrays, (x, *weights), strict=False):
-        array[...] = value
-    states = arrays[4]
-    states[: len(states) - len(x)] = 0 if h0 is None else h0
-    return AttentionRNNTape(
-        **_by_name(arrays),
-        window=window,
-        given=given,
-        lengths=lengths,
-        batch_first=batch_first,
-        unbatched=unbatched,
-        dtype=dtype,
-    )
+    return as_given(h.astype(dtype, copy=False), batch_first, unbatched)
 
 
 def attention_rnn_step(
@@ -508,7 +386,7 @@ def attention_rnn_backward(
     >>> fc.attention_rnn_backward([[1.0]], tape).x  # h = x: nothing else to attend to
     array([[1.]])
     """
-    _check_tape(tape)
+    check_tape(tape)
     plain = tape.lengths is None and not tape.batch_first and not tape.unbatched
     if grad_h_last is None and plain and tape.dtype == tape.x.dtype:
         grads = _core.attention_rnn_backward_common(grad_h, tape)
@@ -529,7 +407,7 @@ def _backward_any(
     if last is not None and last.shape != (shape[-1:] if tape.unbatched else (B, n)):
         wrong_shape("grad_h_last", f"shape {shape[-1:] if tape.unbatched else (B, n)}", last)
     result = result_dtype(tape.dtype, direct, last)
-    tape = _in_dtype(tape, _computed_in(result))
+    tape = in_dtype(tape, _computed_in(result))
 
     grad = _direct_gradient(direct, last, tape)
     dx, *dw = _core.new_arrays(tape.x.dtype, [tape.x.shape, *[tape.w_q.shape] * 3])
@@ -542,29 +420,12 @@ def _backward_any(
     dh0 = grad[: len(grad) - T].copy()
     dx, dq, dk, dv, dh0 = (array.astype(result, copy=False) for array in (dx, *dw, dh0))
     return AttentionRNNGrads(
-        _as_given(dx, tape.batch_first, tape.unbatched),
+        as_given(dx, tape.batch_first, tape.unbatched),
         dq,
         dk,
         dv,
         dh0[:, 0] if tape.unbatched else dh0,
     )
-
-
-def _check_tape(tape: Any) -> None:
-    if not isinstance(tape, AttentionRNNTape):
-        raise TypeError(f"tape: expected an AttentionRNNTape from attention_rnn, got {kind(tape)}")
-
-
-def _in_dtype(tape: AttentionRNNTape, dtype: DType) -> AttentionRNNTape:
-    """The tape itself, or a copy that holds numbers of another dtype."""
-    if tape.x.dtype == dtype:
-        return tape
-    arrays: dict[str, Any] = {
-        name: array.astype(dtype)
-        for name, array in vars(tape).items()
-        if isinstance(array, np.ndarray) and name != "lengths"
-    }
-    return replace(tape, **arrays)
 
 
 def _direct_gradient(direct: Array, last: Array | None, tape: AttentionRNNTape) -> Array:
@@ -573,91 +434,9 @@ def _direct_gradient(direct: Array, last: Array | None, tape: AttentionRNNTape) 
     (grad,) = _core.kept_arrays(tape.x.dtype, [tape.states.shape])
     before = len(grad) - T
     grad[:before] = 0
-    grad[before:] = _clean(_steps_first(direct, tape.batch_first), tape.lengths)
+    grad[before:] = clean(steps_first(direct, tape.batch_first), tape.lengths)
     if last is not None:
         ends = before - 1 + (np.full(B, T) if tape.lengths is None else tape.lengths)
         rows = np.flatnonzero(ends >= 0)
         grad[ends[rows], rows] += last.reshape(B, n)[rows].astype(grad.dtype)
     return grad
-
-
-def attention_weights(tape: AttentionRNNTape) -> Array:
-    """How much every step of `attention_rnn` attended to what.
-
-    Parameters
-    ----------
-    tape : AttentionRNNTape
-        From `attention_rnn`.
-
-    Returns
-    -------
-    ndarray, shape (T, B, k + 1), or (T, k + 1), or (B, T, k + 1), as x was given
-        Column 0 is the weight of x[t], column i that of h[t-i]. Rows sum to 1, or are 0 past the
-        end of a sequence. An infinite window has as many columns as its longest reach, 0 where
-        there is nothing.
-
-    Raises
-    ------
-    TypeError
-        If `tape` is none.
-
-    Examples
-    --------
-    >>> import fastconv as fc
-    >>> zero = [[0.0]]  # all scores are 0
-    >>> h, tape = fc.attention_rnn([[1.0], [1.0], [1.0]], zero, zero, zero, return_tape=True)
-    >>> fc.attention_weights(tape)[:2]
-    array([[1. , 0. , 0. ],
-           [0.5, 0.5, 0. ]])
-    """
-    _check_tape(tape)
-    weights = _infinite_weights(tape) if tape.window is None else tape.a.copy()
-    if tape.x.shape[-1] == 0:  # nothing was computed: all scores are 0
-        seen = (
-            np.arange(len(weights)) + tape.given + 1
-            if tape.window is None
-            else np.array([tape.window + 1])
-        )
-        weights[:] = np.where(np.arange(weights.shape[-1]) < seen[:, None], 1 / seen[:, None], 0)[
-            :, None
-        ]
-        weights = _clean(weights, tape.lengths)
-    return _as_given(weights.astype(tape.dtype, copy=False), tape.batch_first, tape.unbatched)
-
-
-def _infinite_weights(tape: AttentionRNNTape) -> Array:
-    T, B, _ = tape.x.shape
-    weights = np.zeros((T, B, max(tape.given + T, 1)), tape.x.dtype)
-    assert tape.scores is not None and tape.m is not None and tape.z is not None
-    for t in range(T):
-        seen = tape.given + t
-        weights[t, :, 0] = tape.a[t, :, 0]
-        past = np.exp(tape.scores[:seen][::-1] - tape.m[t]) / tape.z[t]
-        weights[t, :, 1 : seen + 1] = past.T
-    return _clean(weights, tape.lengths)
-
-
-# --- for Jacobians and gradient flow -----------------------------------------------------------
-
-
-def lag_jacobian(s: Array, h: Array, a: Array, w_q: Array, w_k: Array, w_v: Array) -> Array:
-    """dh / ds_i (B, n, n) of a state s_i (B, n) with the weight a (B,) in h (B, n)::
-
-    a_i V_i + a_i (v_i - h) (Q_i^T k_i + K_i^T q_i)^T
-    """
-    v, grown = s @ w_v.T, (s @ w_k.T) @ w_q + (s @ w_q.T) @ w_k
-    jacobian: Array = a[:, None, None] * (w_v + (v - h)[:, :, None] * grown[:, None, :])
-    return jacobian
-
-
-def lag_jacobians(tape: AttentionRNNTape, t: int) -> Array:
-    """dh[t] / dh[t-i] (k, B, n, n) for i = 1 .. k, from a tape with a finite window."""
-    _, B, n = tape.x.shape
-    k = tape.window or 0
-    result = np.empty((k, B, n, n), tape.x.dtype)
-    for i in range(1, k + 1):
-        w = (w if w.ndim == 2 else w[i] for w in (tape.w_q, tape.w_k, tape.w_v))
-        result[i - 1] = lag_jacobian(
-            tape.states[k + t - i], tape.states[k + t], tape.a[t, :, i], *w
-        )
-    return result

@@ -13,6 +13,7 @@ from . import _core
 from .operands import (
     Array,
     as_array,
+    flag,
     for_kernel,
     kernel_dtype,
     kind,
@@ -20,6 +21,7 @@ from .operands import (
     result_dtype,
     wrong_shape,
 )
+from .sequences import read_lengths
 
 
 class GatedRNNGrads(NamedTuple):
@@ -355,8 +357,8 @@ def _forward_any(
     return_tape: Any,
 ) -> Array | tuple[Array, GatedRNNTape]:
     x = as_array("x", x)
-    batch_first = _flag("batch_first", batch_first)
-    return_tape = _flag("return_tape", return_tape)
+    batch_first = flag("batch_first", batch_first)
+    return_tape = flag("return_tape", return_tape)
     if x.ndim not in (2, 3):
         axes = "(B, T, n)" if batch_first else "(T, B, n)"
         wrong_shape("x", f"{axes} or, for one sequence, (T, n)", x)
@@ -368,7 +370,7 @@ def _forward_any(
     sequences = x.shape[not batch_first] if batched else None
     h0 = _read_state("h0", h0, sequences, states)
     steps = x.shape[1 if batch_first else 0]
-    lengths = _read_lengths(lengths, sequences, steps)
+    lengths = read_lengths(lengths, steps, 1 if sequences is None else sequences, not batched)
 
     dtype = result_dtype(x, w_c, w_h, w_x, h0, b_c, b_x)
     kept = kernel_dtype(dtype)
@@ -448,18 +450,6 @@ def read_gated_step(
     return x_t, cast(Array, state), w_c, w_h, w_x, b_c, b_x
 
 
-def sigmoid(s: Array) -> Array:
-    """1 / (1 + exp(-s)), which does not overflow."""
-    e = np.exp(-np.abs(s))
-    return cast(Array, np.where(s < 0, e, 1) / (1 + e))
-
-
-def _flag(name: str, value: Any) -> bool:
-    if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name}: expected a bool, got {kind(value)}")
-    return bool(value)
-
-
 def _read_weights(
     w_c: Any, w_h: Any, w_x: Any, x_name: str, x: Array
 ) -> tuple[Array, Array, Array]:
@@ -490,19 +480,3 @@ def _read_state(name: str, value: Any, sequences: int | None, states: int) -> Ar
     if state.shape != shape:
         wrong_shape(name, f"{'(m,)' if sequences is None else '(B, m)'} = {shape}", state)
     return state
-
-
-def _read_lengths(value: Any, sequences: int | None, steps: int) -> Array | None:
-    """lengths as the kernels read them; for one sequence a plain int is taken too."""
-    if value is None:
-        return None
-    lengths = as_array("lengths", value)
-    if lengths.dtype.kind not in "iu" and lengths.size:
-        raise TypeError(f"lengths: expected integers, got dtype {lengths.dtype}")
-    count = 1 if sequences is None else sequences
-    if lengths.shape != (count,) and not (sequences is None and lengths.shape == ()):
-        wrong_shape("lengths", f"(B,) = {(count,)}", lengths)
-    for length in lengths.flat:
-        if not 0 <= length <= steps:
-            raise ValueError(f"lengths: expected 0 to T = {steps}, got {length}")
-    return np.array(lengths, np.int64).reshape(count)

@@ -1,12 +1,14 @@
 """Explicit Jacobians, every entry in its place: for study and for tests, not for speed."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .attention_rnn import lag_jacobian, read_step
-from .gated_rnn import read_gated_step, sigmoid
+from .attention_rnn import read_step
+from .attention_tape import AttentionRNNTape
+from .gated_rnn import read_gated_step
 from .geometry import conv_output, read_layout
 from .operands import Array, as_array, integer, kernel_dtype, kind, result_dtype
 
@@ -207,10 +209,51 @@ def gated_rnn(
     x, h, w_c, w_h, w_x, b_c, b_x = (
         np.zeros((), dtype) if operand is None else operand.astype(dtype) for operand in operands
     )
-    c = sigmoid(x @ w_c.T + h @ w_h.T + b_c)
+    c = _sigmoid(x @ w_c.T + h @ w_h.T + b_c)
     u = x @ w_x.T + b_x
-    of_c = (c * (1 - c))[..., np.newaxis] * w_h
-    of_h = (h - u)[..., np.newaxis] * of_c
+    of_h, of_c = gated_jacobian(h, c, u, w_h)
+    return of_h.astype(result, copy=False), of_c.astype(result, copy=False)
+
+
+# --- of steps whose gates, weights and states are known: gradient flow reads them off a tape ---
+
+
+def lag_jacobian(s: Array, h: Array, a: Array, w_q: Array, w_k: Array, w_v: Array) -> Array:
+    """dh / ds_i (B, n, n) of a state s_i (B, n) with the weight a (B,) in h (B, n)::
+
+    a_i V_i + a_i (v_i - h) (Q_i^T k_i + K_i^T q_i)^T
+    """
+    v, grown = s @ w_v.T, (s @ w_k.T) @ w_q + (s @ w_q.T) @ w_k
+    jacobian: Array = a[:, None, None] * (w_v + (v - h)[:, :, None] * grown[:, None, :])
+    return jacobian
+
+
+def lag_jacobians(tape: AttentionRNNTape, t: int) -> Array:
+    """dh[t] / dh[t-i] (k, B, n, n) for i = 1 .. k, from a tape with a finite window."""
+    _, B, n = tape.x.shape
+    k = tape.window or 0
+    result = np.empty((k, B, n, n), tape.x.dtype)
+    for i in range(1, k + 1):
+        w = (w if w.ndim == 2 else w[i] for w in (tape.w_q, tape.w_k, tape.w_v))
+        result[i - 1] = lag_jacobian(
+            tape.states[k + t - i], tape.states[k + t], tape.a[t, :, i], *w
+        )
+    return result
+
+
+def gated_jacobian(h_prev: Array, c: Array, u: Array, w_h: Array) -> tuple[Array, Array]:
+    """dh / dh_prev and dc / dh_prev (..., m, m) of states, gate and candidate (..., m)::
+
+    diag(c) + diag(h_prev - u) dc / dh_prev,    diag(c * (1 - c)) w_h
+    """
+    of_c: Array = (c * (1 - c))[..., np.newaxis] * w_h
+    of_h = (h_prev - u)[..., np.newaxis] * of_c
     states = np.arange(len(w_h))
     of_h[..., states, states] += c
-    return of_h.astype(result, copy=False), of_c.astype(result, copy=False)
+    return of_h, of_c
+
+
+def _sigmoid(s: Array) -> Array:
+    """1 / (1 + exp(-s)), which does not overflow."""
+    e = np.exp(-np.abs(s))
+    return cast(Array, np.where(s < 0, e, 1) / (1 + e))

@@ -116,6 +116,19 @@ def positive_int(name: str, value: Any) -> int:
     return integer(name, value, minimum=1)
 
 
+def flag(name: str, value: Any) -> bool:
+    """`value` as a bool.
+
+    Raises
+    ------
+    TypeError
+        If it is none.
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: expected a bool, got {kind(value)}")
+    return bool(value)
+
+
 def wrong_shape(name: str, expected: str, array: Array) -> NoReturn:
     """Raise the ValueError for an array of the wrong shape."""
     raise ValueError(f"{name}: expected {expected}, got shape {array.shape}")

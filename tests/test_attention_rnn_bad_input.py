@@ -53,7 +53,7 @@ def run_shared(**options):
         (lambda: run(h0=np.ones((2, 5))), ValueError, "h0: expected (2, 3, 5)"),
         (lambda: run_shared(h0=np.ones((2, 4, 5))), ValueError, "h0: expected (p, 3, 5)"),
         (lambda: run(x=X[:, 0], h0=np.ones((2, 1, 5))), ValueError, "h0: expected (2, 5)"),
-        (lambda: run(lengths=[1, 2]), ValueError, "lengths: expected (3,), got shape (2,)"),
+        (lambda: run(lengths=[1, 2]), ValueError, "lengths: expected (B,) = (3,), got shape (2,)"),
         (lambda: run(lengths=[1, 2, 5]), ValueError, "lengths: expected 0 to T = 4, got 5"),
         (lambda: run(lengths=[1, 2, -1]), ValueError, "lengths: expected 0 to T = 4, got -1"),
         (lambda: run(lengths=[1.0, 2, 3]), TypeError, "lengths: expected integers"),

@@ -7,7 +7,7 @@ from attention_cases import Case, Problem
 
 import fastconv as fc
 from fastconv import reference
-from fastconv.attention_rnn import lag_jacobians
+from fastconv.jacobian import lag_jacobians
 
 
 def step_by_hand(s, w_q, w_k, w_v):
