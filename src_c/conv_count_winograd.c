@@ -29,6 +29,13 @@ static double share(const fc_line *line)
                / (double)(line->tiles * line->points);
 }
 
+/* Vectors of channels: the last of AVX-512's is half a one where that holds what is left. */
+static double vectors(const transformed *t, double channels)
+{
+    const double parts = t->lanes * t->size == 64 ? 2 : 1;
+    return ceil(channels / t->lanes * parts) / parts;
+}
+
 /* `mixed`: does the pass cut an axis into tiles of two sizes? */
 static figures figures_of(const transformed *t, int mixed)
 {
@@ -44,7 +51,7 @@ static figures figures_of(const transformed *t, int mixed)
         .products = (double)(fc_line_products(&y) * fc_line_products(&x)),
         .share = share(&y) * share(&x),
         .phases = (double)(y.phases * x.phases),
-        .sources = ceil(t->channels / t->lanes), .results = ceil(t->filters / t->lanes),
+        .sources = vectors(t, t->channels), .results = vectors(t, t->filters),
         .deep = (double)axis[0].cells, .depth = (double)axis[0].outputs,
         .cells = (double)(axis[1].cells * axis[2].cells),
         .outputs = (double)(axis[1].outputs * axis[2].outputs),
@@ -177,7 +184,7 @@ static void transforms_grad_weight(const transformed *t, double term[FC_TERMS])
     const double sums = n.points * taps * n.phases * t->channels * blocks * block_of(t) * t->size;
     const double chunks = fc_winograd_grad_weight_chunks(
         terms * n.points * (n.deep * n.phases * n.sources + n.depth * n.results) * t->lanes * t->size, sums);
-    const fc_product all = by_blocks(t, t->channels, t->lanes, t->groups);
+    const fc_product all = by_blocks(t, t->channels, fmin(t->lanes, 32 / t->size), t->groups);
     const double kernels = t->groups * t->channels * n.results;
     const double meetings = (double)fc_axis_meetings(z);
     const int in_a_row = z->cells == 1 && z->outputs == 1 && n.phases == 1;

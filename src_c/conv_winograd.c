@@ -39,7 +39,8 @@ typedef struct {
     char *y;
     const char *bias;        /* (groups, blocks * block), or NULL */
     char *v, *u;
-    int64_t *lane, *cell, *slot, *column, *m_tile;   /* see fc_tiled; of outputs; i * block */
+    fc_vectors by[2];
+    int64_t *slot, *m_tile;  /* see fc_tiled; i * block */
     char *member;            /* of each, member_bytes apart */
     size_t member_bytes;
     int status;
@@ -242,26 +243,26 @@ static void multiply(const call *c, const scratch *s, const char *u, const part 
 }
 
 /* Outputs [row][column] of one vector of filters to their places. */
-static void store(const call *c, const scratch *s, const fc_strip *at, int64_t group,
-                  int64_t filter, int64_t depth)
+static void store(const call *c, const scratch *s, const fc_vectors *by, const fc_strip *at,
+                  int64_t group, int64_t filter, int64_t depth)
 {
     const plan *p = c->p;
     const fc_line *x = &p->strips.x, *y = &p->strips.y;
-    const int64_t filters = fc_least(p->lanes, p->filters - filter);
+    const int64_t filters = fc_least(by->lanes, p->filters - filter);
     if (x->place_step == 1 && y->spread * y->place_step * p->out[2] == at->width) {
-        p->kernels->from_lanes(s->stage, at->height * at->width,
-                               place(c, at, group, filter, depth, 0), p->out_plane, filters);
+        by->kernels->from_lanes(s->stage, at->height * at->width,
+                                place(c, at, group, filter, depth, 0), p->out_plane, filters);
         return;
     }
     for (int64_t i = 0; i < at->height; i++) {
-        const char *from = s->stage + i * at->width * p->lanes * p->size;
+        const char *from = s->stage + i * at->width * by->lanes * p->size;
         char *to = place(c, at, group, filter, depth, i);
         if (x->place_step == 1) {
-            p->kernels->from_lanes(from, at->width, to, p->out_plane, filters);
+            by->kernels->from_lanes(from, at->width, to, p->out_plane, filters);
             continue;
         }
-        p->kernels->from_lanes(from, at->width, s->rows, at->width, filters);
-        p->kernels->copy_rows(&(fc_copy){
+        by->kernels->from_lanes(from, at->width, s->rows, at->width, filters);
+        by->kernels->copy_rows(&(fc_copy){
             .from = s->rows, .from_row = at->width, .from_step = 1, .to = to,
             .to_row = p->out_plane, .to_step = x->place_step, .rows = filters,
             .length = at->width});
@@ -276,7 +277,8 @@ static int finish(const call *c, const scratch *s, const fc_strip *at, int64_t g
 {
     const plan *p = c->p;
     const fc_line *x = &p->strips.x, *y = &p->strips.y;
-    const int64_t lanes = p->lanes, across = p->strips.width;
+    const fc_vectors *by = fc_vectors_for(c->by, p->filters - filter);
+    const int64_t lanes = by->lanes, across = p->strips.width;
     const int64_t filters = fc_least(lanes, p->filters - filter);
     const void *bias = bias_of(c, group, filter);
     const fc_winograd along_x = {
@@ -286,12 +288,12 @@ static int finish(const call *c, const scratch *s, const fc_strip *at, int64_t g
         .from = products, .from_row = x->points * p->m_point, .from_point = p->m_point,
         .from_item = c->m_tile,
         .to = s->rows, .to_row = across * lanes, .to_point = x->spread * lanes,
-        .to_item = c->column};
+        .to_item = by->output};
     fc_winograd along_y = {
         .kind = FC_WINOGRAD_OUTPUT, .points = (int)y->all, .length = (int)y->tile,
         .less = fc_line_less(y), .live = filters, .rows = 1, .items = at->width,
-        .from = s->rows, .from_point = across * lanes, .from_item = c->lane,
-        .to = s->stage, .to_point = at->width * lanes, .to_item = c->lane, .bias = bias};
+        .from = s->rows, .from_point = across * lanes, .from_item = by->item,
+        .to = s->stage, .to_point = at->width * lanes, .to_item = by->item, .bias = bias};
     int finite;
     if (y->length == x->length && y->tile == x->tile && y->taps > 1) {   /* most kernels; 0.8 of the time of two passes */
         fc_winograd_outputs outputs = {
@@ -300,7 +302,7 @@ static int finish(const call *c, const scratch *s, const fc_strip *at, int64_t g
             .spread = x->spread, .width = at->width, .from = products, .from_tile = p->u.block,
             .from_row = x->points * p->m_point, .from_point = p->m_point,
             .to = s->stage, .to_y = at->width * lanes, .bias = bias};
-        finite = p->kernels->winograd_outputs(&outputs);
+        finite = by->kernels->winograd_outputs(&outputs);
         if (at->whole < at->tiles) {
             const int64_t done = at->whole * x->tile;   /* columns */
             outputs.less_x = 1;
@@ -309,23 +311,23 @@ static int finish(const call *c, const scratch *s, const fc_strip *at, int64_t g
             outputs.width = at->width - done;
             outputs.from = less;
             outputs.to = s->stage + done * lanes * p->size;
-            finite &= p->kernels->winograd_outputs(&outputs);
+            finite &= by->kernels->winograd_outputs(&outputs);
         }
     } else if (y->taps == 1) {
         fc_winograd only = along_x;
         only.to = s->stage;
         only.bias = bias;
-        finite = p->kernels->winograd(&only);
+        finite = by->kernels->winograd(&only);
     } else if (x->taps == 1) {   /* a tile is a column */
         along_y.from = products;
         along_y.from_point = p->m_point;
         along_y.from_item = c->m_tile;
-        finite = p->kernels->winograd(&along_y);
+        finite = by->kernels->winograd(&along_y);
     } else {
-        p->kernels->winograd(&along_x);
-        finite = p->kernels->winograd(&along_y);
+        by->kernels->winograd(&along_x);
+        finite = by->kernels->winograd(&along_y);
     }
-    store(c, s, at, group, filter, depth);
+    store(c, s, by, at, group, filter, depth);
     return finite;
 }
 
@@ -420,9 +422,7 @@ static size_t carve_call(call *c, char *base, const void *bias)
     const plan *p = c->p;
     size_t used = 0;
     const int64_t word = sizeof(int64_t), filters = p->groups * p->u.blocks * p->u.block;
-    c->lane = fc_carve(base, &used, p->strips.cells * word);
-    c->cell = fc_carve(base, &used, p->strips.segment * word);
-    c->column = fc_carve(base, &used, p->strips.segment * word);
+    fc_vectors_carve(c->by, p->kernels, &p->strips, base, &used);
     c->slot = fc_carve(base, &used, p->strips.segment * word);
     c->m_tile = fc_carve(base, &used, p->strips.segment * word);
     c->bias = bias ? fc_carve(base, &used, filters * p->size) : NULL;
@@ -436,19 +436,15 @@ static size_t carve_call(call *c, char *base, const void *bias)
 static void fill_tables(call *c, const void *x, const char *bias)
 {
     const plan *p = c->p;
-    for (int64_t i = 0; i < p->strips.cells; i++)
-        c->lane[i] = i * p->lanes;
+    fc_vectors_fill(c->by, &p->strips);
     for (int64_t i = 0; i < p->strips.segment; i++) {
-        c->column[i] = fc_line_start(&p->strips.x, i) * p->lanes;
-        c->cell[i] = c->column[i] * p->strips.x.stride;
         c->slot[i] = i * p->data.pitch;
         c->m_tile[i] = i * p->u.block;
     }
     c->data = p->data;
     c->data.array = x;
     c->data.end = c->data.array + p->batch * p->data.image * p->size;
-    c->data.lane = c->lane;
-    c->data.column = c->cell;
+    c->data.by = c->by;
     c->data.slot = c->slot;
     for (int64_t g = 0; bias && g < p->groups; g++) {
         char *to = (char *)c->bias + g * p->u.blocks * p->u.block * p->size;

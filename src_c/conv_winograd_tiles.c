@@ -121,6 +121,31 @@ fc_strip fc_strip_at(const fc_strips *s, int64_t strip)
     return at;
 }
 
+void fc_vectors_carve(fc_vectors by[2], const fc_kernels *kernels, const fc_strips *strips,
+                      char *base, size_t *used)
+{
+    const int64_t word = sizeof(int64_t);
+    for (int i = 0; i < 2; i++) {
+        by[i].kernels = i && kernels->half ? kernels->half : kernels;
+        by[i].lanes = by[i].kernels->lanes;
+        by[i].item = fc_carve(base, used, strips->cells * word);
+        by[i].cell = fc_carve(base, used, strips->segment * word);
+        by[i].output = fc_carve(base, used, strips->segment * word);
+    }
+}
+
+void fc_vectors_fill(const fc_vectors by[2], const fc_strips *strips)
+{
+    for (const fc_vectors *v = by; v < by + 2; v++) {
+        for (int64_t i = 0; i < strips->cells; i++)
+            v->item[i] = i * v->lanes;
+        for (int64_t i = 0; i < strips->segment; i++) {
+            v->output[i] = fc_line_start(&strips->x, i) * v->lanes;
+            v->cell[i] = v->output[i] * strips->x.stride;
+        }
+    }
+}
+
 /* What one tile looks at along an axis of the array: D at its inputs, S V_m at the outputs. */
 static int64_t reach(const fc_tiled *t, const fc_line *line)
 {
@@ -170,37 +195,38 @@ int64_t fc_tiled_rows_bytes(const fc_tiled *t)
 
 /* The cells of rows [top, bottom) and columns [left, right) of a plane, of `rows` channels, to
  * stage [row][column]; rows outside the plane are zero. */
-static void stage_cells(const fc_tiled *t, const char *plane, int64_t rows, int64_t top,
-                        int64_t bottom, int64_t left, int64_t right, int64_t ahead, char *stage)
+static void stage_cells(const fc_tiled *t, const fc_vectors *by, const char *plane, int64_t rows,
+                        int64_t top, int64_t bottom, int64_t left, int64_t right, int64_t ahead,
+                        char *stage)
 {
-    const int64_t size = t->size, width = right - left, row = width * t->lanes * size;
+    const int64_t size = t->size, width = right - left, row = width * by->lanes * size;
     const int64_t first = fc_least(fc_most(top, 0), bottom);
     const int64_t last = fc_most(fc_least(bottom, t->cells[1]), first);
     const char *from = plane + (first * t->cells[2] + left) * size;
     char *to = stage + (first - top) * row;
     memset(stage, 0, (size_t)((first - top) * row));
     if (width == t->cells[2] && last > first)
-        t->kernels->to_lanes(from, t->plane, rows, t->end, (last - first) * width, ahead, to);
+        by->kernels->to_lanes(from, t->plane, rows, t->end, (last - first) * width, ahead, to);
     else if (width > 0)
         for (int64_t i = first; i < last; i++, from += t->cells[2] * size, to += row)
-            t->kernels->to_lanes(from, t->plane, rows, t->end, width, ahead, to);
+            by->kernels->to_lanes(from, t->plane, rows, t->end, width, ahead, to);
     memset(stage + (last - top) * row, 0, (size_t)((bottom - last) * row));
 }
 
-/* Where the array holds one vector of channels of one plane, row 0, and the row that a strip's
- * outputs begin with. */
-static int64_t plane_of(const fc_tiled *t, int64_t group, int64_t vector, int64_t depth,
+/* Where the array holds one plane of a channel, row 0, and the row that a strip's outputs begin
+ * with. */
+static int64_t plane_of(const fc_tiled *t, int64_t group, int64_t channel, int64_t depth,
                         int64_t image)
 {
-    return image * t->image + group * t->group + vector * t->lanes * t->plane
+    return image * t->image + group * t->group + channel * t->plane
            + depth * t->cells[1] * t->cells[2];
 }
 
-static int64_t start_of(const fc_tiled *t, int64_t group, int64_t vector, int64_t depth,
+static int64_t start_of(const fc_tiled *t, int64_t group, int64_t channel, int64_t depth,
                         int64_t strip)
 {
     const fc_strip at = fc_strip_at(t->strips, strip);
-    return plane_of(t, group, vector, depth, at.image) + at.top * t->stride_y * t->cells[2]
+    return plane_of(t, group, channel, depth, at.image) + at.top * t->stride_y * t->cells[2]
            + at.left * t->stride_x;
 }
 
@@ -219,11 +245,12 @@ static window window_of(const fc_tiled *t, const fc_strip *at)
 
 /* V of one strip, whose cells stand from row `below` of the stage on: both axes at once. Smaller
  * tiles, of which only axes without a stride have some, stand behind the others. */
-static void transform_fused(const fc_tiled *t, const window *w, const fc_strip *at, int64_t below,
-                            int64_t tiles, const char *stage, char *v)
+static void transform_fused(const fc_tiled *t, const fc_vectors *by, const window *w,
+                            const fc_strip *at, int64_t below, int64_t tiles, const char *stage,
+                            char *v)
 {
     const fc_line *x = &t->strips->x, *y = &t->strips->y;
-    const int64_t vec_bytes = t->lanes * t->size, across = w->right - w->left;
+    const int64_t vec_bytes = by->lanes * t->size, across = w->right - w->left;
     const int64_t whole = at->whole < at->tiles ? at->whole : tiles;
     for (int64_t phase = 0; phase < t->phases; phase++) {
         const int64_t row = below + phase / t->phases_x * y->spread;
@@ -236,10 +263,11 @@ static void transform_fused(const fc_tiled *t, const window *w, const fc_strip *
             .tiles = whole, .step = x->tile, .spread = x->spread,
             .before = before, .behind = behind,
             .from = stage + (row * across + from + before * t->stride_x - w->left) * vec_bytes,
-            .from_x = t->stride_x * t->lanes, .from_y = y->spread * t->stride_y * across * t->lanes,
+            .from_x = t->stride_x * by->lanes,
+            .from_y = y->spread * t->stride_y * across * by->lanes,
             .to = v + phase * t->strips->segment * t->pitch * t->size, .to_tile = t->slot,
             .to_row = x->points * t->point, .to_point = t->point};
-        t->kernels->winograd_inputs(&inputs);
+        by->kernels->winograd_inputs(&inputs);
         if (whole == tiles)
             continue;
         const int64_t done = whole * x->tile;   /* columns */
@@ -250,36 +278,37 @@ static void transform_fused(const fc_tiled *t, const window *w, const fc_strip *
         inputs.behind = behind - done;
         inputs.from = (const char *)inputs.from + fc_most(done - before, 0) * vec_bytes;
         inputs.to_tile += whole;
-        t->kernels->winograd_inputs(&inputs);
+        by->kernels->winograd_inputs(&inputs);
     }
 }
 
 /* The same one axis after the other, through `rows` at their points. */
-static void transform_in_turn(const fc_tiled *t, const window *w, int64_t below, int64_t tiles,
-                              const char *stage, char *rows, char *v)
+static void transform_in_turn(const fc_tiled *t, const fc_vectors *by, const window *w,
+                              int64_t below, int64_t tiles, const char *stage, char *rows, char *v)
 {
     const fc_line *x = &t->strips->x, *y = &t->strips->y;
-    const int64_t vec_bytes = t->lanes * t->size, across = w->right - w->left;
+    const int64_t vec_bytes = by->lanes * t->size, across = w->right - w->left;
     const int64_t plane = t->strips->segment * t->pitch * t->size;
     /* Do rows at their points lie as V does? */
     const int one_pass = x->taps == 1 && y->taps > 1 && across == t->across;
     for (int64_t phase_y = 0; phase_y < t->phases_y; phase_y++, v += t->phases_x * plane) {
         if (y->taps > 1)
-            t->kernels->winograd(&(fc_winograd){
+            by->kernels->winograd(&(fc_winograd){
                 .kind = t->kind, .points = (int)y->all, .less = fc_line_less(y),
                 .length = (int)reach(t, y), .rows = 1, .items = across,
                 .from = stage + (below + phase_y * y->spread) * across * vec_bytes,
-                .from_point = y->spread * t->stride_y * across * t->lanes, .from_item = t->lane,
+                .from_point = y->spread * t->stride_y * across * by->lanes, .from_item = by->item,
                 .to = one_pass ? v : rows + w->before * vec_bytes,
-                .to_point = one_pass ? t->point : t->across * t->lanes,
-                .to_item = one_pass ? t->slot : t->lane});
+                .to_point = one_pass ? t->point : t->across * by->lanes,
+                .to_item = one_pass ? t->slot : by->item});
         for (int64_t phase = 0; phase < t->phases_x && !one_pass; phase++)
-            t->kernels->winograd(&(fc_winograd){
+            by->kernels->winograd(&(fc_winograd){
                 .kind = x->taps > 1 ? t->kind : FC_WINOGRAD_COPY, .points = (int)x->all,
                 .less = fc_line_less(x), .length = (int)reach(t, x), .rows = y->points,
                 .items = tiles,
-                .from = rows + phase * x->spread * vec_bytes, .from_row = t->across * t->lanes,
-                .from_point = x->spread * t->stride_x * t->lanes, .from_item = t->column,
+                .from = rows + phase * x->spread * vec_bytes, .from_row = t->across * by->lanes,
+                .from_point = x->spread * t->stride_x * by->lanes,
+                .from_item = t->kind == FC_WINOGRAD_DATA ? by->cell : by->output,
                 .to = v + phase * plane, .to_row = x->points * t->point, .to_point = t->point,
                 .to_item = t->slot});
     }
@@ -287,17 +316,18 @@ static void transform_in_turn(const fc_tiled *t, const window *w, int64_t below,
 
 /* V of `count` strips one below the other, for one vector of channels in one plane; the next
  * ones stand `ahead` elements behind. */
-static void transform(const fc_tiled *t, int64_t group, int64_t vector, int64_t depth,
+static void transform(const fc_tiled *t, int64_t group, int64_t channel, int64_t depth,
                       int64_t strip, int64_t count, int64_t ahead, char *stage, char *rows,
                       char *v)
 {
     const fc_line *x = &t->strips->x, *y = &t->strips->y;
-    const int64_t vec_bytes = t->lanes * t->size;
+    const fc_vectors *by = fc_vectors_for(t->by, t->channels - channel);
+    const int64_t vec_bytes = by->lanes * t->size;
     const fc_strip at = fc_strip_at(t->strips, strip);
     const window w = window_of(t, &at);
     const int64_t before = w.before, behind = before + w.right - w.left;
-    const char *plane = t->array + plane_of(t, group, vector, depth, at.image) * t->size;
-    const int64_t channels = fc_least(t->lanes, t->channels - vector * t->lanes);
+    const char *plane = t->array + plane_of(t, group, channel, depth, at.image) * t->size;
+    const int64_t channels = fc_least(by->lanes, t->channels - channel);
     const int64_t tiles = t->whole ? t->strips->segment : at.tiles;
     const int fused = t->kind == FC_WINOGRAD_DATA && x->all == y->all && x->taps > 1;
     for (int64_t i = 0; i < y->points && !fused; i++) {
@@ -310,18 +340,18 @@ static void transform(const fc_tiled *t, int64_t group, int64_t vector, int64_t 
         const fc_strip now = fc_strip_at(t->strips, strip + i);
         const int64_t top = now.top * t->stride_y + t->first_y, bottom = top + rows_of(t);
         if (y->taps > 1)
-            stage_cells(t, plane, channels, fc_most(staged, top), bottom, w.left, w.right, ahead,
-                        stage + (fc_most(staged, top) - w.top) * (w.right - w.left) * vec_bytes);
+            stage_cells(t, by, plane, channels, fc_most(staged, top), bottom, w.left, w.right,
+                        ahead, stage + (fc_most(staged, top) - w.top) * (w.right - w.left) * vec_bytes);
         staged = bottom;
         if (y->taps == 1) {   /* the row itself, and zeros behind it again */
-            stage_cells(t, plane, channels, top, top + 1, w.left, w.right, ahead,
+            stage_cells(t, by, plane, channels, top, top + 1, w.left, w.right, ahead,
                         rows + before * vec_bytes);
             memset(rows + behind * vec_bytes, 0, (size_t)((t->across - behind) * vec_bytes));
         }
         if (fused)
-            transform_fused(t, &w, &now, top - w.top, tiles, stage, v);
+            transform_fused(t, by, &w, &now, top - w.top, tiles, stage, v);
         else
-            transform_in_turn(t, &w, top - w.top, tiles, stage, rows, v);
+            transform_in_turn(t, by, &w, top - w.top, tiles, stage, rows, v);
     }
 }
 
@@ -348,7 +378,7 @@ fc_rows fc_tiled_soon(const fc_tiled *t, int64_t group, int64_t channel, int64_t
     const int64_t seen = rows_of(t) - down * y->spread;   /* rows that the strip above looks at, too */
     const int64_t top = fc_most(at.row * down + t->first_y + seen + some.run % rows, 0);
     const int64_t left = whole ? 0 : window_of(t, &at).left;
-    const int64_t from = plane_of(t, group, 0, 0, at.image) + channel * t->plane + top * t->cells[2] + left;
+    const int64_t from = plane_of(t, group, channel, 0, at.image) + top * t->cells[2] + left;
     return (fc_rows){t->array + from * t->size + some.from, t->plane * t->size, some.bytes};
 }
 
@@ -359,16 +389,17 @@ void fc_tiled_fill(const fc_tiled *t, int64_t group, int64_t first, int64_t coun
     const int64_t tiles = t->strips->y.tiles;
     int64_t unit, end;
     fc_share(vectors * deep * count, member, team, &unit, &end);
-    int64_t at = start_of(t, group, unit / count / deep, unit / count % deep, first + unit % count);
+    int64_t at = start_of(t, group, unit / count / deep * t->lanes, unit / count % deep,
+                          first + unit % count);
     while (unit < end) {
         const int64_t strip = first + unit % count, depth = unit / count % deep;
-        const int64_t vector = unit / count / deep, channel = vector * t->lanes;
+        const int64_t channel = unit / count / deep * t->lanes;
         const int64_t in_chunk = fc_least(end - unit, count - unit % count);
         const int64_t run = fc_least(fc_least(t->stack, tiles - strip % tiles), in_chunk);
         unit += run;
-        const int64_t next = start_of(t, group, unit / count / deep, unit / count % deep,
-                                      first + unit % count);
-        transform(t, group, vector, depth, strip, run, next - at, stage, rows,
+        const int64_t next = start_of(t, group, unit / count / deep * t->lanes,
+                                      unit / count % deep, first + unit % count);
+        transform(t, group, channel, depth, strip, run, next - at, stage, rows,
                   v + (channel / t->wide * t->block + (strip - first) * t->strip
                        + depth * t->phases * t->strips->segment * t->pitch + channel % t->wide) * t->size);
         at = next;

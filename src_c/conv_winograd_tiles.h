@@ -75,6 +75,26 @@ typedef struct {
 
 fc_strip fc_strip_at(const fc_strips *strips, int64_t strip);
 
+/* Vectors of one length; where item i of a row of them stands, the first cell of tile i and its
+ * first output. Channels that do not fill a vector take half a one where that holds them. */
+typedef struct {
+    const fc_kernels *kernels;
+    int64_t lanes;
+    int64_t *item, *cell, *output;
+} fc_vectors;
+
+/* Whole ones and half ones, with tables for such strips; where there are no half ones both are
+ * whole. */
+void fc_vectors_carve(fc_vectors by[2], const fc_kernels *kernels, const fc_strips *strips,
+                      char *base, size_t *used);
+void fc_vectors_fill(const fc_vectors by[2], const fc_strips *strips);
+
+/* Those for the first of so many channels. */
+static inline const fc_vectors *fc_vectors_for(const fc_vectors by[2], int64_t channels)
+{
+    return channels <= by[1].lanes ? &by[1] : &by[0];
+}
+
 /* An array to be transformed. V lies
  * [point][block of channels][strip][plane][phase][tile][channel]; outputs have one phase. */
 typedef struct {
@@ -92,7 +112,8 @@ typedef struct {
     int64_t stack, stage_rows;            /* strips transformed together, and their rows */
     int64_t pitch, strip, block, point;   /* of a tile, a strip, a block and a point in V */
     const char *array, *end;
-    const int64_t *lane, *column, *slot;  /* of item i: i * lanes; its first cell * lanes; i * pitch */
+    const fc_vectors *by;                 /* (2) */
+    const int64_t *slot;                  /* of tile i: i * pitch */
 } fc_tiled;
 
 /* Fill in what stands from stride_y to point, for V of `chunk` strips. */

@@ -151,7 +151,8 @@ typedef struct {
     char *dw;
     char *vx, *vy;                         /* the team's X and Y */
     char *m;                               /* M of all parts and blocks; NULL where one chunk does */
-    int64_t *lane, *cell, *column, *x_slot, *y_slot, *channel;
+    fc_vectors by[2];
+    int64_t *x_slot, *y_slot, *channel;
     char *member;
     size_t member_bytes;
     int odd;                               /* was something not finite? */
@@ -196,7 +197,7 @@ static void multiply(const call *c, const scratch *s, int64_t channel, int64_t c
         char *to = m + i * p->m_point * p->size;
         if (is_live(p, i, phase))
             p->kernels->gemm(&(fc_gemm){
-                .m = channels, .n = fc_least(p->wide, fc_round_up(p->filters - filter, p->lanes)),
+                .m = channels, .n = fc_least(p->wide, fc_round_up(p->filters - filter, c->by[1].lanes)),
                 .taps = taps, .k = k,
                 .a = s->vx + (i * p->x.point + channel / p->high * p->x.block) * p->size,
                 .a_row = c->channel, .a_tap = s->a_tap, .a_step = p->x.pitch,
@@ -209,16 +210,16 @@ static void multiply(const call *c, const scratch *s, int64_t channel, int64_t c
 }
 
 /* To `to` [channel][taps of a phase at its longest], from M. Returns whether M was finite. */
-static int to_phase(const call *c, const scratch *s, int64_t channels, const char *m, char *to,
-                    int64_t to_channel, int64_t to_row)
+static int to_phase(const call *c, const scratch *s, const fc_vectors *by, int64_t channels,
+                    const char *m, char *to, int64_t to_channel, int64_t to_row)
 {
     const plan *p = c->p;
     const fc_line *y = &p->strips.y, *x = &p->strips.x;
-    const int64_t lanes = p->lanes;
+    const int64_t lanes = by->lanes;
     if (y->length == x->length && y->taps > 1) {   /* in one pass */
         int finite = 1;
         for (int64_t i = 0; i < channels; i++)
-            finite &= p->kernels->winograd_outputs(&(fc_winograd_outputs){
+            finite &= by->kernels->winograd_outputs(&(fc_winograd_outputs){
                 .points = (int)x->all, .length = (int)x->length, .less_y = fc_line_less(y),
                 .less_x = fc_line_less(x), .live = lanes, .tiles = 1, .step = x->length,
                 .spread = 1,
@@ -233,13 +234,13 @@ static int to_phase(const call *c, const scratch *s, int64_t channels, const cha
         line[i] = i * x->length * lanes;
         vector[i] = i * lanes;
     }
-    p->kernels->winograd(&(fc_winograd){
+    by->kernels->winograd(&(fc_winograd){
         .kind = x->taps > 1 ? FC_WINOGRAD_OUTPUT : FC_WINOGRAD_COPY, .points = (int)x->all,
         .less = fc_line_less(x), .length = (int)x->length, .rows = channels, .items = y->points,
         .from = m, .from_row = p->wide, .from_point = p->m_point, .from_item = point,
         .to = s->half, .to_row = y->points * x->length * lanes, .to_point = lanes,
         .to_item = line});
-    return p->kernels->winograd(&(fc_winograd){
+    return by->kernels->winograd(&(fc_winograd){
         .kind = y->taps > 1 ? FC_WINOGRAD_OUTPUT : FC_WINOGRAD_COPY, .points = (int)y->all,
         .less = fc_line_less(y), .length = (int)y->length, .live = lanes, .rows = channels,
         .items = x->length,
@@ -250,23 +251,23 @@ static int to_phase(const call *c, const scratch *s, int64_t channels, const cha
 
 /* From M to taps [channel][tap] of one vector of filters, those of one phase. Returns whether M was
  * finite. */
-static int to_taps(const call *c, const scratch *s, int64_t tap, int64_t phase, int64_t channels,
-                   const char *m)
+static int to_taps(const call *c, const scratch *s, const fc_vectors *by, int64_t tap,
+                   int64_t phase, int64_t channels, const char *m)
 {
     const plan *p = c->p;
     const fc_line *y = &p->strips.y, *x = &p->strips.x;
-    const int64_t lanes = p->lanes, of_phase = y->length * x->length * lanes;
+    const int64_t lanes = by->lanes, of_phase = y->length * x->length * lanes;
     char *taps = s->taps + tap * y->taps * x->taps * lanes * p->size;
     if (p->phases == 1)
-        return to_phase(c, s, channels, m, taps, p->taps * lanes, p->row * lanes);
-    const int finite = to_phase(c, s, channels, m, s->phase, of_phase, x->length * lanes);
+        return to_phase(c, s, by, channels, m, taps, p->taps * lanes, p->row * lanes);
+    const int finite = to_phase(c, s, by, channels, m, s->phase, of_phase, x->length * lanes);
     int64_t from[POINTS * POINTS], to[POINTS * POINTS], items = 0;
     for (int64_t i = phase / x->phases; i < y->taps; i += y->stride)
         for (int64_t j = phase % x->phases; j < x->taps; j += x->stride) {
             from[items] = (i / y->stride * x->length + j / x->stride) * lanes;
             to[items++] = (i * p->row + j) * lanes;
         }
-    p->kernels->winograd(&(fc_winograd){
+    by->kernels->winograd(&(fc_winograd){
         .kind = FC_WINOGRAD_COPY, .rows = channels, .items = items, .from = s->phase,
         .from_row = of_phase, .from_item = from, .to = taps, .to_row = p->taps * lanes,
         .to_item = to});
@@ -278,21 +279,24 @@ static int finish(const call *c, const scratch *s, int64_t group, int64_t channe
                   int64_t channels, int64_t filter, const char *m)
 {
     const plan *p = c->p;
-    const int64_t last = fc_least(filter + p->wide, p->filters), vector = p->lanes * p->size;
+    const int64_t last = fc_least(filter + p->wide, p->filters);
     int finite = 1;
-    for (int64_t f = filter; f < last; f += p->lanes)
+    for (int64_t f = filter; f < last; f += p->lanes) {
+        const fc_vectors *by = fc_vectors_for(c->by, last - f);
+        const int64_t vector = by->lanes * p->size;
         for (int64_t i = 0; i < channels; i += CHANNELS_AT_ONCE) {
             const int64_t some = fc_least(CHANNELS_AT_ONCE, channels - i);
             for (int64_t t = 0; t < p->axis[0].taps * p->phases; t++)
-                finite &= to_taps(c, s, t / p->phases, t % p->phases, some,
+                finite &= to_taps(c, s, by, t / p->phases, t % p->phases, some,
                                   m + (t * p->m_tap + i * p->wide + f - filter) * p->size);
             for (int64_t t = 0; t < p->taps && p->idle; t++)   /* 0, not what sums of tiles round */
                 for (int64_t j = 0; j < some && is_idle(p, t); j++)
                     memset(s->taps + (j * p->taps + t) * vector, 0, (size_t)vector);
             const int64_t at = ((group * p->filters + f) * p->channels + channel + i) * p->taps;
-            p->kernels->from_lanes(s->taps, some * p->taps, c->dw + at * p->size,
-                                   p->channels * p->taps, fc_least(p->lanes, last - f));
+            by->kernels->from_lanes(s->taps, some * p->taps, c->dw + at * p->size,
+                                    p->channels * p->taps, fc_least(by->lanes, last - f));
         }
+    }
     return finite;
 }
 
@@ -366,9 +370,7 @@ static size_t carve_call(call *c, char *base)
     const plan *p = c->p;
     size_t used = 0;
     const int64_t word = sizeof(int64_t);
-    c->lane = fc_carve(base, &used, p->strips.cells * word);
-    c->cell = fc_carve(base, &used, p->strips.segment * word);
-    c->column = fc_carve(base, &used, p->strips.segment * word);
+    fc_vectors_carve(c->by, p->kernels, &p->strips, base, &used);
     c->x_slot = fc_carve(base, &used, p->strips.segment * word);
     c->y_slot = fc_carve(base, &used, p->strips.segment * word);
     c->channel = fc_carve(base, &used, p->high * word);
@@ -383,11 +385,8 @@ static size_t carve_call(call *c, char *base)
 static void fill_tables(call *c, const fc_conv *conv, const void *dy, const void *x)
 {
     const plan *p = c->p;
-    for (int64_t i = 0; i < p->strips.cells; i++)
-        c->lane[i] = i * p->lanes;
+    fc_vectors_fill(c->by, &p->strips);
     for (int64_t i = 0; i < p->strips.segment; i++) {
-        c->column[i] = fc_line_start(&p->strips.x, i) * p->lanes;
-        c->cell[i] = c->column[i] * p->strips.x.stride;
         c->x_slot[i] = i * p->x.pitch;
         c->y_slot[i] = i * p->y.pitch;
     }
@@ -395,9 +394,7 @@ static void fill_tables(call *c, const fc_conv *conv, const void *dy, const void
         c->channel[i] = i;
     c->x = p->x;
     c->y = p->y;
-    c->x.lane = c->y.lane = c->lane;
-    c->x.column = c->cell;
-    c->y.column = c->column;
+    c->x.by = c->y.by = c->by;
     c->x.slot = c->x_slot;
     c->y.slot = c->y_slot;
     c->x.array = x;

@@ -133,13 +133,19 @@ void fc_winograd_weights_slice(const fc_winograd_weights *w, const char *from, i
     const int64_t first = slice * w->slice;
     const int64_t channels = fc_least(w->slice, w->channels - first);
     const char *end = from + w->groups * w->from_group * size;
+    fc_winograd_weights half = *w;   /* for filters that fill no more */
+    if (w->kernels->half) {
+        half.kernels = w->kernels->half;
+        half.lanes = half.kernels->lanes;
+    }
     from += (group * w->from_group + block * w->block * w->from_filter + first * w->from_channel)
             * size;
     /* A line of U is completed while it is in L1. */
     for (int64_t f = 0; f < filters; f += line)
         for (int64_t c = 0; c < channels; c += CHANNELS_AT_ONCE)
             for (int64_t i = f; i < fc_least(f + line, filters); i += lanes)
-                transform_some(w, from + (i * w->from_filter + c * w->from_channel) * size,
+                transform_some(filters - i <= half.lanes ? &half : w,
+                               from + (i * w->from_filter + c * w->from_channel) * size,
                                fc_least(lanes, filters - i), end,
                                fc_least(CHANNELS_AT_ONCE, channels - c), channels,
                                to + (c * w->block + i) * size, scratch);

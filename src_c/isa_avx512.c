@@ -9,7 +9,7 @@
 
 #define FC_ISA avx512
 #define FC_VEC_BYTES 64
-#define FC_HALF   /* Zen 4 starts one 64-byte or two 32-byte FMAs a cycle */
+#define FC_HALF avx2   /* Zen 4 starts one 64-byte or two 32-byte FMAs a cycle */
 #define FC_ROWS 8
 #define FC_COLS 3
 #define FC_COLS_4 6

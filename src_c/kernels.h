@@ -359,8 +359,9 @@ typedef struct {
     const void *bias;              /* one vector, added to every output, or NULL */
 } fc_winograd_outputs;
 
-typedef struct {
+typedef struct fc_kernels {
     int64_t lanes;   /* of one vector */
+    const struct fc_kernels *half;   /* with half as many lanes and the same bits, or NULL */
     int64_t rows;    /* of the register tile at its widest: worth making m a multiple */
     int64_t width;   /* lanes of the register tile, for m >= rows: worth cutting n into */
     int64_t width_4, width_2;   /* the same for m <= 4 and m <= 2 */
