@@ -92,6 +92,13 @@ static double lines_moved(const fc_conv *conv, int turns)
     return phases[2] * (x + phases[0] * phases[1] * y);
 }
 
+/* Of x and its patches; what sums read and write is counted where patches are summed. */
+static double lines_turned(const fc_conv *conv)
+{
+    const double size = conv->dtype == FC_F32 ? 4 : 8;
+    return 2 * (double)(conv->batch * conv->in_channels) * fc_count_volume(conv->in) * size / 64;
+}
+
 /* More than L2 keeps, and more than there is of L3 where others work too: 64 bytes a line. */
 enum { L2_LINES = (1 << 20) / 64, L3_LINES = (8 << 20) / 64 };
 
@@ -113,9 +120,9 @@ void fc_conv_count(const fc_conv *conv, int pass, int prepared, int64_t bytes,
     const double turns = pass == FC_GRAD_INPUT ? lines_moved(conv, 1) : once;
     for (int way = 0; way < FC_WAYS; way++) {
         const int patches = way == FC_PATCHES || way == FC_PATCHES_GRAD_WEIGHT;
-        const int at_once = way == FC_CHANNELWISE || way == FC_PLANES || patches;
-        /* What comes from memory for patches is counted where they are summed. */
-        if (terms[way][LAST] > 0 && once > L2_LINES)
-            terms[way][once > L3_LINES && !patches ? MEMORY : FAR] = at_once ? once : turns;
+        const int at_once = way == FC_CHANNELWISE || way == FC_PLANES;
+        const double far = patches ? lines_turned(conv) : once;
+        if (terms[way][LAST] > 0 && far > L2_LINES)
+            terms[way][far > L3_LINES ? MEMORY : FAR] = patches || at_once ? far : turns;
     }
 }

@@ -30,21 +30,55 @@ static double weight_lines(const fc_job *job, double bytes)
                        : 0;
 }
 
-/* Cells that planes copy: vectors of long rows, else one by one; rows; zeros around them, in
- * vectors. */
-typedef struct { double vectors, singly, rows, zeros; } copied;
+/* Share of the lines that the next tap does not find in L1 again where `apart` pieces of so many
+ * lines lie `pitch` bytes from one another, beside lines that lie anywhere. */
+static double crowding(double apart, double lines, int64_t pitch, double anywhere)
+{
+    enum { SETS = 64, KEPT_OF_SET = 8, WAY = 64 * SETS };   /* of L1 */
+    const double places = (double)(WAY / fc_gcd(pitch, WAY));
+    const double in_set = apart * lines / fmin(places * lines, SETS) + anywhere / SETS;
+    return fmax(0, 1 - KEPT_OF_SET / in_set);
+}
+
+/* Lines of a group's weights that taps would share, but find no more in L1: those of a tile's rows
+ * for `near` channels, an entry's. A forward pass has them in order for each row, an input gradient
+ * for each channel, and the next one often a power of two away: 512 x 14 x 14 -> 512, 3x3, stride
+ * 2, panels 5.4 ms where products take 2.5. */
+static double crowded_lines(const fc_job *job, double near, double lanes)
+{
+    const double size = (double)job->size, kernel = (double)job->kernel * size;
+    const double tile = fmin((double)job->rows, lanes * size == 64 ? 8 : 4), taps = taps_of(job);
+    const double cells = near * 3 * lanes * size / 64;
+    const int by_rows = job->weight_channel < job->weight_row;
+    const double lines = 1 + floor((by_rows ? near : tile) * kernel / 64);
+    const int64_t pitch = (by_rows ? job->weight_row : job->weight_channel) * job->size;
+    return taps == 1 || !weight_lines(job, L1_BYTES)
+               ? 0 : crowding(by_rows ? tile : near, lines, pitch, cells) * taps
+                         * (double)(job->rows * job->channels)
+                         * (by_rows ? 1 : fmin(1, lines / tile));
+}
+
+/* What planes copy: vectors of whole lines, the zeros beside them among these, or, of every third
+ * cell or fewer, cells one by one; lines; vectors of zeros above and below. Where cells come one by
+ * one a line's last vector takes 6 ns more, as 20 cells do (4 x 84 x 84, 8 x 8, stride 4). Vectors
+ * that hold zeros are laid column by column, all lines of one: calls, and columns of these. */
+typedef struct { double vectors, singly, lines, zeros, columns; } copied;
+
+enum { CELLS_OF_AN_END = 20 };
 
 static copied copied_by(const fc_job *job, const fc_planes_shape *shape, double lanes)
 {
     const double items = (double)(job->batch * job->groups * job->channels);
-    const double rows = items * (double)shape->rows;
-    const double inside = items * (double)shape->inside;
+    const double lines = items * (double)shape->rows, pitch = (double)shape->pitch;
+    const double cells = items * (double)shape->inside, length = lines > 0 ? cells / lines : 0;
     const double all = items * (double)(shape->boxes * shape->cells);
-    const double length = rows > 0 ? inside / rows : 0;
-    const int vectors = by_vectors(length, job->axis[2].step, lanes);
+    const int vectors = job->axis[2].step <= 2;
     return (copied){
-        .vectors = vectors ? rows * ceil(length / lanes) : 0, .singly = vectors ? 0 : inside,
-        .rows = rows, .zeros = inside < all ? all / lanes : 0,
+        .vectors = vectors ? lines * ceil(pitch / lanes) : 0,
+        .singly = vectors ? 0 : cells + lines * CELLS_OF_AN_END,
+        .lines = lines, .zeros = (all - lines * pitch) / lanes,
+        .columns = items * (double)shape->copies
+                   * (1 + ceil(pitch / lanes) - floor(length / lanes)),
     };
 }
 
@@ -87,8 +121,8 @@ static void panels(const fc_job *job, double lanes, double term[FC_TERMS])
     const double count = pixels <= width + lanes ? 1 : ceil((pixels - lanes) / width);
     const double panels = groups * count, vectors = groups * ceil(pixels / lanes);
     const double lanes_used = fmin(width, pixels), runs = fmin(lanes_used / along + 1, lanes_used);
-    const double nears = fc_job_in_order(job)
-                             ? 1 : ceil(channels * taps / (double)shape.near);
+    const int in_order = fc_job_in_order(job);
+    const double nears = in_order ? 1 : ceil(channels * taps / (double)shape.near);
     const double entries = taps * nears;
     /* Nothing is gathered of a panel that lies in the source, as those do that no line ends in. */
     const double gathered = shape.in_place ? fmin(1, width / along) : 1;
@@ -121,6 +155,7 @@ static void panels(const fc_job *job, double lanes, double term[FC_TERMS])
         panels * weight_lines(job, L1_BYTES),             /* of weights, not from L1 */
         fc_job_dense(job) && strewn(job) ? panels * rows : 0,   /* rows in pages of their own */
         [EVERY_OTHER] = in_vectors && axis[2].place_step == 2 ? placed * lanes_used / lanes : 0,
+        [CROWDED] = in_order ? 0 : panels * crowded_lines(job, channels / nears, lanes),
         [LAST] = 1,
     };
     fc_count_add(term, counted);
@@ -167,8 +202,8 @@ static void planes(const fc_job *job, const fc_planes_shape *shape, double lanes
         weights > L1_BYTES ? all.scalars * taps * channels : 0,
         cells.vectors / together + (x->place_step == 1 ? of_outputs : 0),   /* copied */
         cells.singly / together,
-        cells.rows / together,
-        images * channels * (double)shape->copies / together,   /* calls of the copy */
+        cells.lines / together,
+        cells.columns / together,                         /* columns of the copy that hold zeros */
         placed,                                           /* lines of outputs copied */
         in_vectors ? 0 : placed * width,
         products * rows * channels * taps,                /* weights read */
@@ -177,6 +212,7 @@ static void planes(const fc_job *job, const fc_planes_shape *shape, double lanes
         cells.zeros / together,
         products * weight_lines(job, L2_BYTES) / together,   /* of weights, not from L2 */
         [EVERY_OTHER] = x->place_step == 2 ? of_outputs : 0,
+        [CROWDED] = products * crowded_lines(job, near, lanes),
         [LAST] = 1,
     };
     fc_count_add(term, counted);
@@ -202,8 +238,8 @@ static void depthwise(const fc_job *job, const fc_planes_shape *shape, double la
         lines * vectors,                                  /* vectors of outputs */
         cells.vectors,                                    /* copied */
         cells.singly,
-        cells.rows,
-        (double)(job->batch * job->groups * shape->copies),   /* calls of the copy */
+        cells.lines,
+        cells.columns,                                    /* that hold zeros */
         left * vectors * taps_of(job),                    /* multiply-adds in one line */
         items * rows,
         items,

@@ -10,11 +10,12 @@
 /* Counted beside what a way does itself: vectors of results filled before the sums come; lines
  * of results that nothing is summed for; of cells that some output can meet, lines and cells
  * copied; cache lines of what is read and written, where that is more than L2 keeps, and where
- * it comes from memory; vectors of results that are stored to every other place. Idle lines and
- * those vectors are for the direct ways, kept ones for Winograd's, in one place. */
+ * it comes from memory; vectors of results that are stored to every other place; lines of weights
+ * that crowd a set of L1. Idle lines and crowded ones are for the direct ways, kept lines and cells
+ * for Winograd's, in one place. */
 enum {
-    LAST = FC_TERMS - 1, FILLED = LAST - 1, IDLE = LAST - 2, KEPT_LINES = LAST - 2, KEPT = LAST - 3,
-    FAR = LAST - 4, MEMORY = LAST - 5, EVERY_OTHER = LAST - 6
+    LAST = FC_TERMS - 1, FILLED = LAST - 1, IDLE = LAST - 2, KEPT_LINES = LAST - 2,
+    CROWDED = LAST - 3, KEPT = LAST - 3, FAR = LAST - 4, MEMORY = LAST - 5, EVERY_OTHER = LAST - 6
 };
 
 static inline double fc_count_volume(const int64_t lengths[3])
