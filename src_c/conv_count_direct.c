@@ -15,11 +15,14 @@ enum { L1_BYTES = 24 << 10, L2_BYTES = 1 << 19 };   /* of one operand, beside th
 
 static double ragged(double rows) { return ceil(rows / 8) * 8 - rows; }
 
-/* Are lines of so many elements, `step` apart here or there, copied in vectors (copy.inc)? */
+/* Are lines of so many elements copied in vectors (copy.inc), `step` apart where they go? And where
+ * they come from, whatever their length? */
 static int by_vectors(double length, int64_t step, double lanes)
 {
     return step <= 2 && length >= lanes;
 }
+
+static int read_by_vectors(const fc_job *job) { return job->axis[2].step <= 4; }
 
 /* Cache lines of a group's weights, as taps that are left out share theirs; none where a cache
  * of so many bytes keeps them all. */
@@ -72,7 +75,7 @@ static copied copied_by(const fc_job *job, const fc_planes_shape *shape, double 
     const double lines = items * (double)shape->rows, pitch = (double)shape->pitch;
     const double cells = items * (double)shape->inside, length = lines > 0 ? cells / lines : 0;
     const double all = items * (double)(shape->boxes * shape->cells);
-    const int vectors = job->axis[2].step <= 2;
+    const int vectors = read_by_vectors(job);
     return (copied){
         .vectors = vectors ? lines * ceil(pitch / lanes) : 0,
         .singly = vectors ? 0 : cells + lines * CELLS_OF_AN_END,
@@ -141,8 +144,8 @@ static void panels(const fc_job *job, double lanes, double term[FC_TERMS])
         all.vectors * products,                           /* vectors of outputs */
         all.edges * products,
         panels * products,
-        axis[2].step > 2 ? 0 : vectors * cells,           /* vectors gathered */
-        axis[2].step > 2 ? groups * pixels * cells : 0,   /* cells, one by one */
+        read_by_vectors(job) ? vectors * cells : 0,           /* vectors gathered */
+        read_by_vectors(job) ? 0 : groups * pixels * cells,   /* cells, one by one */
         panels * cells * runs,                            /* runs of cells gathered */
         panels * gathered * entries * runs,
         panels * gathered * entries,
