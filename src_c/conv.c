@@ -2,6 +2,7 @@
 #include "arena.h"
 #include "conv_channelwise.h"
 #include "conv_cost.h"
+#include "conv_covered.h"
 #include "conv_job.h"
 #include "conv_patches.h"
 #include "conv_thin.h"
@@ -286,6 +287,8 @@ static int grad_patches(const fc_conv *conv, const void *dy, const void *w, cons
 int fc_conv_grad_input(const fc_conv *given, const void *dy, const void *w, const void *bias,
                        void *dx, int threads)
 {
+    if (!bias && fc_covered_fits(given))
+        return fc_covered_grad_input(given, dy, w, dx, threads);
     const int way = fc_conv_choose(given, FC_GRAD_INPUT, 0);
     if (way == FC_PATCHES)
         return grad_patches(given, dy, w, bias, dx, threads);

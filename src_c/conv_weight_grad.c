@@ -10,6 +10,7 @@
 #include "arena.h"
 #include "conv_channelwise.h"
 #include "conv_cost.h"
+#include "conv_covered.h"
 #include "conv_patches.h"
 #include "conv_winograd.h"
 #include "kernels.h"
@@ -35,6 +36,8 @@ int fc_conv_grad_weight(const fc_conv *conv, const void *dy, const void *x, void
         memset(dw, 0, conv->out_channels * channels * kernel * (conv->dtype == FC_F32 ? 4 : 8));
         return FC_OK;
     }
+    if (fc_covered_fits(conv))
+        return fc_covered_grad_weight(conv, dy, x, dw, threads);
     const int way = fc_conv_choose(conv, FC_GRAD_WEIGHT, 0);
     if (way == FC_PATCHES_GRAD_WEIGHT)
         return grad_by_patches(conv, dy, x, dw, threads);
