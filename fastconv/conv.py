@@ -107,7 +107,7 @@ def conv2d(
         ``groups=C`` is a depthwise convolution.
     algorithm : str
         "direct" is the plain sum of products. "winograd" takes fewer, on sums of inputs, for
-        2 to 5 taps along the last two axes in each phase of the stride; its float32 error
+        2 or more taps along the last two axes in each phase of the stride; its float32 error
         stays under 4e-6 of the largest output (normal data, up to 512 channels). "auto" is the
         fastest that fits. The choice depends on shapes, geometry and dtype alone.
     out : ndarray, optional

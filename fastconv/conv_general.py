@@ -173,10 +173,10 @@ def check_algorithm(name: Any, weight_shape: tuple[int, ...], layout: Layout) ->
     axes = zip(weight_shape[2:], layout.stride, layout.dilation, strict=True)
     phases = [(k, stride // math.gcd(stride, dilation)) for k, stride, dilation in axes][-2:]
     taps = [-(-k // count) if k > 1 else 1 for k, count in phases]
-    if not 1 < max(taps) <= 5 or any(k > t == 1 for (k, _), t in zip(phases, taps, strict=True)):
+    if max(taps) == 1 or any(k > t == 1 for (k, _), t in zip(phases, taps, strict=True)):
         raise ValueError(
-            "algorithm: 'winograd' is for 2 to 5 taps along the last two axes in each phase of the"
-            f" stride, got a kernel of {weight_shape[2:]}, stride {layout.stride} and dilation"
+            "algorithm: 'winograd' is for 2 or more taps along the last two axes in each phase of"
+            f" the stride, got a kernel of {weight_shape[2:]}, stride {layout.stride} and dilation"
             f" {layout.dilation}"
         )
 

@@ -8,7 +8,8 @@
  * A stride cuts the taps into phases, which are convolutions with stride 1 over every stride-th
  * cell. They have tiles in common, and their products are added: 3x3 with stride 2 takes
  * (5 + 4)^2 for 4x4 outputs, 9/16 of the sum as written. r is then the taps of one phase. In the
- * input gradient each phase makes outputs of its own.
+ * input gradient each phase makes outputs of its own. Six taps and more are cut into such sums as
+ * well: 7x7 takes (6 + 5)^2 for 3x3 outputs, 0.27 of the sum as written.
  *
  * Bits depend on the geometry of one item and the dtype alone.
  */

@@ -19,7 +19,11 @@
  * Taps p, p + stride, .. meet every stride-th cell alone: the sum is one of `phases` sums of stride
  * 1, over other cells each, and they are added before the one transform back. The first `full` of
  * them have `length` taps, the others one less, and so nothing to add at infinity: with stride 2
- * and three taps 5 + 4 products make four outputs. */
+ * and three taps 5 + 4 products make four outputs.
+ *
+ * Taps that are more than the points serve are cut into such sums, too: seven are runs of four and
+ * three, and 6 + 5 products make three outputs. With a stride each of
+ * its phases is cut so. */
 typedef struct {
     int64_t taps, tile, points, all;
     int64_t stride, phases, full, length;
@@ -42,6 +46,19 @@ static inline int64_t fc_line_start(const fc_line *line, int64_t tile)
 }
 
 static inline int fc_line_less(const fc_line *line) { return (int)(line->all - line->points); }
+
+/* The first tap of a phase, and how many it has. */
+static inline int64_t fc_line_tap(const fc_line *line, int64_t phase)
+{
+    const int64_t run = phase / line->stride, first = phase % line->stride;
+    const int64_t full = fc_parts(line->full - first, line->stride);   /* of its phase's runs */
+    return (run * line->length - fc_most(run - full, 0)) * line->stride + first;
+}
+
+static inline int64_t fc_line_taps(const fc_line *line, int64_t phase)
+{
+    return line->length - (phase >= line->full);
+}
 
 /* How many phases have something to add at a point, and how many products that makes a tile. */
 static inline int64_t fc_line_live(const fc_line *line, int64_t point)

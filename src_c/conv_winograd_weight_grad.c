@@ -303,11 +303,13 @@ static int to_taps(const call *c, const scratch *s, const fc_vectors *by, int64_
     if (p->phases == 1)
         return to_phase(c, s, by, channels, m, taps, p->taps * lanes, p->row * lanes);
     const int finite = to_phase(c, s, by, channels, m, s->phase, of_phase, x->length * lanes);
+    const int64_t phase_y = phase / x->phases, phase_x = phase % x->phases;
     int64_t from[POINTS * POINTS], to[POINTS * POINTS], items = 0;
-    for (int64_t i = phase / x->phases; i < y->taps; i += y->stride)
-        for (int64_t j = phase % x->phases; j < x->taps; j += x->stride) {
-            from[items] = (i / y->stride * x->length + j / x->stride) * lanes;
-            to[items++] = (i * p->row + j) * lanes;
+    for (int64_t i = 0; i < fc_line_taps(y, phase_y); i++)
+        for (int64_t j = 0; j < fc_line_taps(x, phase_x); j++) {
+            const int64_t row = fc_line_tap(y, phase_y) + i * y->stride;
+            from[items] = (i * x->length + j) * lanes;
+            to[items++] = (row * p->row + fc_line_tap(x, phase_x) + j * x->stride) * lanes;
         }
     by->kernels->winograd(&(fc_winograd){
         .kind = FC_WINOGRAD_COPY, .rows = channels, .items = items, .from = s->phase,

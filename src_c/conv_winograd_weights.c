@@ -72,12 +72,13 @@ static void transform(const fc_winograd_weights *w, const char *taps, int64_t ph
 {
     const fc_line *y = &w->y, *x = &w->x;
     const int64_t phase_y = phase / x->phases, phase_x = phase % x->phases;
-    const int64_t high = y->length - (phase_y >= y->full), wide = x->length - (phase_x >= x->full);
+    const int64_t high = fc_line_taps(y, phase_y), wide = fc_line_taps(x, phase_x);
     const int64_t lanes = w->lanes, row = w->kernel[2] * lanes;
     const int64_t step_y = y->stride * y->weight_step * row;
     const int64_t step_x = x->stride * x->weight_step * lanes;
-    const char *first = taps + ((y->weight + phase_y * y->weight_step) * row
-                                + (x->weight + phase_x * x->weight_step) * lanes) * w->size;
+    const char *first = taps + ((y->weight + fc_line_tap(y, phase_y) * y->weight_step) * row
+                                + (x->weight + fc_line_tap(x, phase_x) * x->weight_step) * lanes)
+                               * w->size;
     if (y->length == x->length && y->taps > 1) {   /* half the time of two passes */
         w->kernels->winograd_square(&(fc_winograd_square){
             .length = (int)y->length, .high = high, .wide = wide,

@@ -5,7 +5,7 @@ import numpy as np
 
 import fastconv as fc
 
-KERNELS = [(2,), (3,), (4,), (5,), (1, 5), (2, 2), (3, 3), (4, 4), (5, 5), (3, 3, 3)]
+KERNELS = [(2,), (3,), (4,), (5,), (7,), (1, 5), (2, 2), (3, 3), (4, 4), (5, 5), (7, 7), (3, 3, 3)]
 IMAGES = {1: (100,), 2: (10, 10), 3: (4, 7, 7)}  # cells of each axis
 ALGORITHMS = {"direct": "C0", "winograd": "C1"}
 STYLES = {np.float32: "-", np.float64: ":"}
