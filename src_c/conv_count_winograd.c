@@ -116,13 +116,14 @@ typedef struct { double cycles, begun, ends, calls; } multiplied;
 static multiplied multiply_tiles(const transformed *t, const figures *n, const pieces *cut)
 {
     const fc_axis *z = &t->axis[0];
-    const int64_t slice = fc_winograd_slice((int64_t)t->channels, z->taps * (int64_t)n->phases);
+    const int64_t phases = (int64_t)n->phases;
+    const int64_t slice = fc_winograd_slice((int64_t)t->channels, z->taps * phases);
     const double slices = ceil(t->channels / (double)slice);
     const double blocks = ceil(t->filters / block_of(t));
     multiplied all = {0};
     for (int64_t o = 0, run; o < z->outputs; o += run) {   /* depths with the same taps together */
         const int64_t taps = live_taps(z, o);
-        const double sums = slices * (double)fc_parts(taps, fc_winograd_taps_at_once(slice, (int64_t)n->phases));
+        const double sums = slices * (double)fc_parts(taps * phases, fc_winograd_terms_at_once(slice, phases));
         for (run = 1; (double)run < cut->together && o + run < z->outputs && live_taps(z, o + run) == taps;)
             run++;
         const double tiles = t->batch * n->tiles * (double)run, rows = ceil(tiles / cut->bands);

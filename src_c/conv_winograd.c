@@ -194,14 +194,15 @@ static void look_ahead(const call *c, const char *u, const part *of, const chunk
                                    at->done * p->points + i, at->all * p->points);
 }
 
-/* At point i: taps [tap, tap + taps) of z, as many at once as keep a chain of sums short. */
+/* At point i: taps [tap, tap + taps) of z, as many terms at once as keep a chain of sums short. */
 static void multiply_point(const call *c, const scratch *s, const char *u, const part *of,
                            const chunk *at, const order *rows, int64_t i, int64_t tap, int64_t taps)
 {
     const plan *p = c->p;
     const int64_t filters = fc_least(p->u.block, p->filters - of->block * p->u.block);
     const int64_t channels = fc_least(p->u.slice, p->channels - of->slice * p->u.slice);
-    const int64_t once = fc_winograd_taps_at_once(p->u.slice, p->data.phases), word = p->size;
+    const int64_t terms = list_terms(p, s, of->depth, tap, taps, channels, i), word = p->size;
+    const int64_t once = fc_winograd_terms_at_once(p->u.slice, taps ? terms / taps : 1);
     const fc_line *y = &p->strips.y, *x = &p->strips.x;
     const int last_y = i / x->points == y->points - 1, last_x = i % x->points == x->points - 1;
     const int64_t from = last_x ? rows->start[0][0] : 0;
@@ -209,13 +210,15 @@ static void multiply_point(const call *c, const scratch *s, const char *u, const
     fc_gemm g = {
         .m = end - from, .n = fc_round_up(filters, HALF_VECTOR / word), .k = channels,
         .a = s->v + (i * p->data.point + of->slice * p->data.block) * word,
-        .a_row = s->a_row + from, .a_tap = s->a_tap, .a_step = 1,
-        .b = u + u_point(p, i) * p->u.to_point * word, .b_tap = s->b_tap, .b_step = p->u.block,
+        .a_row = s->a_row + from, .a_step = 1,
+        .b = u + u_point(p, i) * p->u.to_point * word, .b_step = p->u.block,
         .c = s->products + (i * p->m_point + from * p->u.block) * word, .c_row = p->u.block,
         .accumulate = of->slice > 0};
-    for (int64_t t = 0; t == 0 || t < taps; t += once, g.accumulate = 1) {
-        g.taps = list_terms(p, s, of->depth, tap + t, fc_least(once, taps - t), channels, i);
-        if (t + once >= taps)
+    for (int64_t t = 0; t == 0 || t < terms; t += once, g.accumulate = 1) {
+        g.taps = fc_least(once, terms - t);
+        g.a_tap = s->a_tap + t;
+        g.b_tap = s->b_tap + t;
+        if (t + once >= terms)
             look_ahead(c, u, of, at, i, &g);
         p->kernels->gemm(&g);
     }

@@ -34,9 +34,9 @@ typedef struct {
 /* Channels of a slice, with so many terms each. */
 int64_t fc_winograd_slice(int64_t channels, int64_t taps);
 
-/* Taps in depth of a slice that one product sums over, each with so many phases: the next product
- * adds the next. */
-int64_t fc_winograd_taps_at_once(int64_t slice, int64_t phases);
+/* Terms of a slice, taps in depth with so many phases each, that one product sums over: the next
+ * product adds the next. */
+int64_t fc_winograd_terms_at_once(int64_t slice, int64_t phases);
 
 void fc_winograd_weights_slices(fc_winograd_weights *w);
 
