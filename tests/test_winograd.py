@@ -54,6 +54,7 @@ GEOMETRIES = [
     NO_INFINITY,
     Geometry((2, 9, 4, 7), (18, 9, 4, 2), 1, "same"),
     Geometry((2, 9, 5, 11), (18, 9, 3, 4), 1, "same"),
+    Geometry((1, 300, 68, 64), (2, 300, 3, 3), 1, 1),  # 17 strips for two threads, one a chunk
 ]
 # Phases of the stride, summed between the transforms.
 STRIDED = [
