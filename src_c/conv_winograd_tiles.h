@@ -22,8 +22,7 @@
  * and three taps 5 + 4 products make four outputs.
  *
  * Taps that are more than the points serve are cut into such sums, too: seven are runs of four and
- * three, and 6 + 5 products make three outputs. With a stride each of
- * its phases is cut so. */
+ * three, and 6 + 5 products make three outputs. With a stride each of its phases is cut so. */
 typedef struct {
     int64_t taps, tile, points, all;
     int64_t stride, phases, full, length;
