@@ -34,9 +34,8 @@ class AttentionRNNTape:
     unbatched: bool
     dtype: DType  # of the results
     mixed: Array | None = None  # (T, B, n): sum_i a_i s_i; shared matrices only
-    scores: Array | None = (
-        None  # (P + T, B): of each state; this and the next two: infinite window only
-    )
+    # Of an infinite window only:
+    scores: Array | None = None  # (P + T, B): of each state
     m: Array | None = None  # (T, B): a_i = exp(score_i - m) / z
     z: Array | None = None
 

@@ -3,11 +3,12 @@
 import math
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
-from .attention_tape import AttentionRNNTape, in_dtype
+from .attention_tape import AttentionRNNTape
 from .gated_rnn import GatedRNNTape
 from .jacobian import gated_jacobian, lag_jacobians
 from .operands import Array, kind
@@ -129,8 +130,9 @@ def _gated(tape: GatedRNNTape) -> _Source:
 
 
 def _attention(tape: AttentionRNNTape) -> _Source:
-    exact = in_dtype(tape, np.dtype(np.float64))
-    shape = exact.x.shape
+    read = "w_q", "w_k", "w_v", "states", "a"  # by lag_jacobians, and nothing else
+    exact = replace(tape, **{name: getattr(tape, name).astype(np.float64) for name in read})
+    shape = tape.x.shape
     return _Source(
         lambda t: lag_jacobians(exact, t), tape.window or 0, shape, _ends(tape, *shape[:2])
     )

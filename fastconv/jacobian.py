@@ -232,7 +232,7 @@ def lag_jacobians(tape: AttentionRNNTape, t: int) -> Array:
     """dh[t] / dh[t-i] (k, B, n, n) for i = 1 .. k, from a tape with a finite window."""
     _, B, n = tape.x.shape
     k = tape.window or 0
-    result = np.empty((k, B, n, n), tape.x.dtype)
+    result = np.empty((k, B, n, n), tape.states.dtype)
     for i in range(1, k + 1):
         w = (w if w.ndim == 2 else w[i] for w in (tape.w_q, tape.w_k, tape.w_v))
         result[i - 1] = lag_jacobian(

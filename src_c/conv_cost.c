@@ -12,7 +12,8 @@
  * lie in pages of their own: 1x1 kernels of 64 to 512 channels on images of 40 x 40 to 112 x 112
  * gave it (64 x 112 x 112 -> 256: panels 66, planes 84 GF/s). That of a call by planes apart, AVX-512:
  * the panels', where the fit had less (7 x 11, 3 taps, stride 2, input gradient 2.27, panels 2.11
- * us). Float and double have the same prices: what is counted are vectors.
+ * us). Kernels of six taps and more by Winograd's algorithm, and cells three or four apart copied in
+ * vectors, came after the fit. Float and double have the same prices: what is counted are vectors.
  */
 #include "conv_cost.h"
 

@@ -22,7 +22,7 @@ static int by_vectors(double length, int64_t step, double lanes)
     return step <= 2 && length >= lanes;
 }
 
-static int read_by_vectors(const fc_job *job) { return job->axis[2].step <= 4; }
+static int read_by_vectors(const fc_job *job) { return job->axis[2].step <= FC_APART_AT_MOST; }
 
 /* Cache lines of a group's weights, as taps that are left out share theirs; none where a cache
  * of so many bytes keeps them all. */
@@ -61,10 +61,10 @@ static double crowded_lines(const fc_job *job, double near, double lanes)
                          * (by_rows ? 1 : fmin(1, lines / tile));
 }
 
-/* What planes copy: vectors of whole lines, the zeros beside them among these, or, of every third
+/* What planes copy: vectors of whole lines, the zeros beside them among these, or, of every fifth
  * cell or fewer, cells one by one; lines; vectors of zeros above and below. Where cells come one by
- * one a line's last vector takes 6 ns more, as 20 cells do (4 x 84 x 84, 8 x 8, stride 4). Vectors
- * that hold zeros are laid column by column, all lines of one: calls, and columns of these. */
+ * one a line's last vector takes 6 ns more, as 20 cells do (4 x 84 x 84, 8 x 8, stride 4, when every
+ * fourth still came so). Vectors that hold zeros are laid column by column, all lines of one: calls, and columns of these. */
 typedef struct { double vectors, singly, lines, zeros, columns; } copied;
 
 enum { CELLS_OF_AN_END = 20 };

@@ -15,7 +15,7 @@ typedef struct {
 } transformed;
 
 /* Along both inner axes: points, tiles, and products of a whole tile; what share of these there
- * is, as some tiles are smaller; phases of the stride. Vectors of channels and of filters;
+ * is, as some tiles are smaller; phases. Vectors of channels and of filters;
  * planes of cells and of outputs in depth, and what one of them has. */
 typedef struct {
     fc_strips of;

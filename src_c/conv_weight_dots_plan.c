@@ -81,7 +81,7 @@ static void count_copies(const plan *p, int64_t lanes, double planes_of_x, fc_we
     const int64_t vectors = p->extent[2] / lanes, step = conv->stride[2];
     const int64_t lead = fc_least(fc_most(-p->along[2].low, 0), p->extent[2]);
     const int64_t length = fc_least(p->extent[2] - lead, conv->in[2] / step);
-    const int64_t inside = step > 4 ? 0
+    const int64_t inside = step > FC_APART_AT_MOST ? 0
                                     : fc_most((lead + length) / lanes - fc_parts(lead, lanes), 0);
     const double lines = planes_of_x * (double)fc_least(p->extent[1],
                                                         conv->in[1] / conv->stride[1] + 1);
@@ -92,7 +92,7 @@ static void count_copies(const plan *p, int64_t lanes, double planes_of_x, fc_we
         + lines * (double)(step == 2 ? vectors : inside);
     w->edges = planes_of_dy * (double)(vectors - p->span[2] / lanes)
         + planes_of_x * (double)(vectors - inside);
-    w->singly = step > 4 ? lines * (double)length : 0;
+    w->singly = step > FC_APART_AT_MOST ? lines * (double)length : 0;
     w->cleared = p->steady ? 0 : w->strips * cleared / (double)p->vector;
 }
 

@@ -480,8 +480,6 @@ static void run_chunk(call *c, const scratch *s, int64_t number, int member, int
     }
     strips_of(p, in_group, &at.first, &end);
     at.count = end - at.first;
-    if (!at.count)   /* a member with one strip less than another may have a chunk less, too */
-        return;
     fc_tiled_fill(&c->data, at.group, at.first, at.count, s->stage, s->rows, s->v, member, team);
     if (team > 1)
         fc_barrier_wait(&c->barrier, team);

@@ -53,7 +53,7 @@ static void plan_chunks(fc_winograd_plan *p, int64_t v_strip, int64_t u_bytes)
                && u_bytes <= 2 * strips * v_strip;
     if (!p->alone)
         team = 1;
-    p->chunks = fc_parts(strips, fit * team) * team;
+    p->chunks = fc_strip_chunks(strips, fit, team);
     if (!p->alone && (strips <= most || (strips < 2 * fit && strips % fit < fit / 2)))
         p->chunks = 1;   /* rather one larger than two, since then U need not be kept */
     p->chunk = fc_parts(strips, p->chunks);
@@ -66,7 +66,7 @@ static void narrow_chunks(fc_winograd_plan *p)
     const int team = p->alone ? p->team : 1;
     if (!p->kept || p->u.blocks > 1 || p->z.taps > 1 || team < p->team)
         return;
-    p->chunks = fc_most(p->chunks, fc_parts(p->strips.strips, p->band * team) * team);
+    p->chunks = fc_most(p->chunks, fc_strip_chunks(p->strips.strips, p->band, team));
     p->chunk = fc_parts(p->strips.strips, p->chunks);
     p->band = fc_least(p->band, p->chunk);
     fc_tiled_plan(&p->data, p->chunk);

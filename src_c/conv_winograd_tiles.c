@@ -138,9 +138,13 @@ void fc_vectors_carve(fc_vectors by[2], const fc_kernels *kernels, const fc_stri
                       char *base, size_t *used)
 {
     const int64_t word = sizeof(int64_t);
-    for (int i = 0; i < 2; i++) {
-        by[i].kernels = i && kernels->half ? kernels->half : kernels;
-        by[i].lanes = by[i].kernels->lanes;
+    for (int i = 0; i < 2; i++, kernels = kernels->half) {
+        if (!kernels) {
+            by[1] = by[0];
+            return;
+        }
+        by[i].kernels = kernels;
+        by[i].lanes = kernels->lanes;
         by[i].item = fc_carve(base, used, strips->cells * word);
         by[i].cell = fc_carve(base, used, strips->segment * word);
         by[i].output = fc_carve(base, used, strips->segment * word);
@@ -149,7 +153,8 @@ void fc_vectors_carve(fc_vectors by[2], const fc_kernels *kernels, const fc_stri
 
 void fc_vectors_fill(const fc_vectors by[2], const fc_strips *strips)
 {
-    for (const fc_vectors *v = by; v < by + 2; v++) {
+    const int kinds = by[1].lanes < by[0].lanes ? 2 : 1;
+    for (const fc_vectors *v = by; v < by + kinds; v++) {
         for (int64_t i = 0; i < strips->cells; i++)
             v->item[i] = i * v->lanes;
         for (int64_t i = 0; i < strips->segment; i++) {
@@ -257,7 +262,7 @@ static window window_of(const fc_tiled *t, const fc_strip *at)
 }
 
 /* V of one strip, whose cells stand from row `below` of the stage on: both axes at once. Smaller
- * tiles, of which only axes without a stride have some, stand behind the others. */
+ * tiles, of which only axes of one phase have some, stand behind the others. */
 static void transform_fused(const fc_tiled *t, const fc_vectors *by, const window *w,
                             const fc_strip *at, int64_t below, int64_t tiles, const char *stage,
                             char *v)

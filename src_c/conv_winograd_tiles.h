@@ -91,6 +91,13 @@ typedef struct {
 
 fc_strip fc_strip_at(const fc_strips *strips, int64_t strip);
 
+/* Chunks of about `most` strips, as many for each of a team's members, and none of them empty: a few
+ * strips more rather than that. */
+static inline int64_t fc_strip_chunks(int64_t strips, int64_t most, int64_t members)
+{
+    return fc_least(fc_parts(strips, most * members), strips / members) * members;
+}
+
 /* Vectors of one length; where item i of a row of them stands, the first cell of tile i and its
  * first output. Channels that do not fill a vector take half a one where that holds them. */
 typedef struct {

@@ -44,7 +44,7 @@ typedef struct {
     int idle;                              /* do some of them meet nothing but padding? */
     fc_strips strips;
     fc_tiled x, y;                         /* X and Y */
-    int64_t phases, points, chunk, chunks; /* of the stride; of a tile; strips of the largest chunk */
+    int64_t phases, points, chunk, chunks; /* of the taps; of a tile; strips of the largest chunk */
     int64_t parts;                         /* of as many chunks each */
     int alone;                             /* has each member parts of its own? */
     int far;                               /* are X and Y to be fetched from L3? */
@@ -90,8 +90,7 @@ static void plan_blocks(plan *p, int team)
     p->parts = parts_of(p, m);
     p->alone = team > 1 && (p->parts % team == 0 || p->parts >= 2 * team);
     const int64_t fit = fc_most(1, fc_most(CHUNK_BYTES, m) / strip);
-    p->chunks = fc_least(fc_parts(p->strips.strips, fit * p->parts),
-                         p->strips.strips / p->parts) * p->parts;
+    p->chunks = fc_strip_chunks(p->strips.strips, fit, p->parts);
     p->chunk = fc_parts(p->strips.strips, fc_most(p->chunks, 1));
     fc_tiled_plan(&p->x, p->chunk);
     fc_tiled_plan(&p->y, p->chunk);

@@ -13,7 +13,7 @@ enum {
  * transformed as it is needed, a slice of a block is to stay in L2: U_BYTES. */
 static const int64_t U_BYTES = 600 << 10;
 
-/* Terms of a sum for each channel: taps in depth, and phases of the stride. */
+/* Terms of a sum for each channel: taps in depth, and phases. */
 static int64_t taps_of(const fc_winograd_weights *w)
 {
     return w->z.taps * w->y.phases * w->x.phases;

@@ -1,7 +1,7 @@
 /* The transform U of the weights: for each point of a tile a matrix [channel][filter].
  *
  * It lies in pieces, [group][block of filters][slice of channels], each a matrix
- * [point][tap of z][phase of the stride][channel][filter of the block]. A slice is what one
+ * [point][tap of z][phase][channel][filter of the block]. A slice is what one
  * product sums in one chain: its length, which geometry alone decides, is part of the result.
  * The width of a block is not.
  */

@@ -144,6 +144,9 @@ typedef struct {
     void *to;
 } fc_spread;
 
+/* Cells no further apart are copied in vectors. */
+enum { FC_APART_AT_MOST = 4 };
+
 /* A strided copy, which touches nothing else:
  *
  *     to[row * to_row + i * to_step] = from[row * from_row + i * from_step],  i < length
