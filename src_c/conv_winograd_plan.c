@@ -41,8 +41,9 @@ int64_t fc_winograd_band_tiles(int64_t m_tile, int64_t u_bytes)
     return fc_most(fc_winograd_leaves_cache(u_bytes) ? TILES : 1, M_BYTES / m_tile);
 }
 
-/* Chunks for a team. Members that share V pass half of it from core to core, which takes as long as
- * reading twice as much of U from L3; and one strip more or less must not keep the others waiting. */
+/* Chunks for a team. Members that share V pass half of it from core to core, which takes as long
+ * as reading twice as much of U from L3; and one strip more or less must not keep the others
+ * waiting. */
 static void plan_chunks(fc_winograd_plan *p, int64_t v_strip, int64_t u_bytes)
 {
     const int64_t strips = p->strips.strips, tiles = p->strips.segment * p->z.outputs;
@@ -103,7 +104,8 @@ static void plan_products(fc_winograd_plan *p, int packed, int threads)
     p->kept = packed || p->chunks > 1;
     p->own = p->alone && p->kept && !packed && u_bytes <= OWN_BYTES;
     p->far = p->batch * p->groups * p->filters * p->out_plane * p->size > FAR_BYTES;
-    p->x_far = p->z.cells == 1 && p->data.phases == 1 && p->batch * p->data.image * p->size > FAR_BYTES;
+    p->x_far = p->z.cells == 1 && p->data.phases == 1
+               && p->batch * p->data.image * p->size > FAR_BYTES;
     p->u_far = p->kept && u_bytes > U_FAR_BYTES;
 
     fc_winograd_weights_blocks(&p->u, p->kept);
@@ -178,4 +180,28 @@ int fc_winograd_plan_grad_input(fc_winograd_plan *p, const fc_conv *conv,
     p->u.from_channel = filters * p->u.taps;
     plan_products(p, 0, threads);
     return 1;
+}
+
+int64_t fc_winograd_live_taps(const fc_winograd_plan *p, int64_t depth, int64_t *first)
+{
+    int64_t live = 0;
+    *first = 0;
+    for (int64_t t = p->z.taps - 1; t >= 0; t--) {
+        const int64_t cell = depth * p->z.step + p->z.offset + t * p->z.tap_step;
+        if (cell < 0 || cell >= p->z.cells)
+            continue;
+        *first = t;
+        live++;
+    }
+    return live;
+}
+
+int64_t fc_winograd_run_of_depths(const fc_winograd_plan *p, int64_t depth)
+{
+    int64_t first, other, run = 1;
+    const int64_t taps = fc_winograd_live_taps(p, depth, &first);
+    while (depth + run < p->z.outputs && fc_winograd_live_taps(p, depth + run, &other) == taps
+           && other == first)
+        run++;
+    return fc_parts(run, fc_parts(run, p->deep));
 }

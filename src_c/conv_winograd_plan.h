@@ -21,10 +21,10 @@ typedef struct {
     int64_t points, chunk, chunks;             /* of a tile; strips of the largest chunk */
     int alone;                                 /* has each member chunks of its own? */
     int64_t band, deep, m_point;               /* strips of one product; depths, at most */
-    int kept, own;                             /* is U kept, or transformed when its turn comes; by
-                                                * each member for itself? */
-    int far, x_far, u_far;                     /* are the outputs to be fetched from L3, the next chunk's
-                                                * cells, and U? */
+    int kept, own;                             /* is U kept, or transformed when its turn comes;
+                                                * by each member for itself? */
+    int far, x_far, u_far;                     /* are the outputs to be fetched from L3, the next
+                                                * chunk's cells, and U? */
     int team;
 } fc_winograd_plan;
 
@@ -46,6 +46,13 @@ static inline int64_t fc_winograd_place(const fc_winograd_plan *p, const fc_stri
     return plane * p->out_plane + (z * p->out[1] + row) * p->out[2]
            + x->place + at->left * x->place_step;
 }
+
+/* How many taps of z meet a plane of the source, for one depth of the output; the first of them. */
+int64_t fc_winograd_live_taps(const fc_winograd_plan *plan, int64_t depth, int64_t *first);
+
+/* Depths that see the same taps are done together, `deep` at most: U passes by once for them.
+ * Returns how many, from this one on. */
+int64_t fc_winograd_run_of_depths(const fc_winograd_plan *plan, int64_t depth);
 
 /* How many tiles make a chunk and a band, where one tile of V and of one block's M and all of U
  * have so many bytes. Chunks have `fit` tiles, and as many as `most` where one is then enough. */

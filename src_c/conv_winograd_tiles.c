@@ -88,7 +88,8 @@ static void mix(fc_line *line)
         if (fc_line_start(&mixed, (mixed.whole + smaller - 1) * line->spread) >= line->outputs)
             continue;   /* fewer would do */
         mixed.tiles = tiles_of(&mixed, mixed.whole + smaller);
-        const int64_t products = line->points * mixed.tiles - (mixed.tiles - mixed.whole * line->spread);
+        const int64_t less = mixed.tiles - mixed.whole * line->spread;
+        const int64_t products = line->points * mixed.tiles - less;
         if (products < least) {
             least = products;
             *line = mixed;
@@ -254,7 +255,8 @@ typedef struct { int64_t top, from, left, right, before; } window;
 
 static window window_of(const fc_tiled *t, const fc_strip *at)
 {
-    window w = {.top = t->first_y + at->top * t->stride_y, .from = t->first_x + at->left * t->stride_x};
+    window w = {.top = t->first_y + at->top * t->stride_y,
+                .from = t->first_x + at->left * t->stride_x};
     w.left = fc_least(fc_most(w.from, 0), t->cells[2]);
     w.right = fc_most(fc_least(w.from + t->across, t->cells[2]), w.left);
     w.before = fc_least(fc_most(w.left - w.from, 0), t->across);
@@ -272,7 +274,8 @@ static void transform_fused(const fc_tiled *t, const fc_vectors *by, const windo
     const int64_t whole = at->whole < at->tiles ? at->whole : tiles;
     for (int64_t phase = 0; phase < t->phases; phase++) {
         const int64_t row = below + fc_line_tap(y, phase / t->phases_x) * y->spread;
-        const int64_t from = w->from + fc_line_tap(x, phase % t->phases_x) * x->spread;   /* column of cell 0 */
+        const int64_t first = fc_line_tap(x, phase % t->phases_x);
+        const int64_t from = w->from + first * x->spread;   /* column of cell 0 */
         const int64_t some = fc_parts(w->left - from, t->stride_x), width = t->strips->width;
         const int64_t before = fc_least(fc_most(some, 0), width);
         const int64_t behind = fc_least(fc_parts(w->right - from, t->stride_x), width);
@@ -358,9 +361,10 @@ static void transform(const fc_tiled *t, int64_t group, int64_t channel, int64_t
     for (int64_t i = 0; i < count; i++, v += t->strip * t->size) {
         const fc_strip now = fc_strip_at(t->strips, strip + i);
         const int64_t top = now.top * t->stride_y + t->first_y, bottom = top + rows_of(t);
+        const int64_t fresh = fc_most(staged, top);
         if (y->taps > 1)
-            stage_cells(t, by, plane, channels, fc_most(staged, top), bottom, w.left, w.right,
-                        ahead, stage + (fc_most(staged, top) - w.top) * (w.right - w.left) * vec_bytes);
+            stage_cells(t, by, plane, channels, fresh, bottom, w.left, w.right, ahead,
+                        stage + (fresh - w.top) * (w.right - w.left) * vec_bytes);
         staged = bottom;
         if (y->taps == 1) {   /* the row itself, and zeros behind it again */
             stage_cells(t, by, plane, channels, top, top + 1, w.left, w.right, ahead,
@@ -394,7 +398,7 @@ fc_rows fc_tiled_soon(const fc_tiled *t, int64_t group, int64_t channel, int64_t
     if (some.bytes <= 0)
         return (fc_rows){0};
     const fc_strip at = fc_strip_at(t->strips, first + some.run / rows);
-    const int64_t seen = rows_of(t) - down * y->spread;   /* rows that the strip above looks at, too */
+    const int64_t seen = rows_of(t) - down * y->spread;   /* rows of the strip above, too */
     const int64_t top = fc_most(at.row * down + t->first_y + seen + some.run % rows, 0);
     const int64_t left = whole ? 0 : window_of(t, &at).left;
     const int64_t from = plane_of(t, group, channel, 0, at.image) + top * t->cells[2] + left;
@@ -420,7 +424,8 @@ void fc_tiled_fill(const fc_tiled *t, int64_t group, int64_t first, int64_t coun
                                       unit / count % deep, first + unit % count);
         transform(t, group, channel, depth, strip, run, next - at, stage, rows,
                   v + (channel / t->wide * t->block + (strip - first) * t->strip
-                       + depth * t->phases * t->strips->segment * t->pitch + channel % t->wide) * t->size);
+                       + depth * t->phases * t->strips->segment * t->pitch + channel % t->wide)
+                      * t->size);
         at = next;
     }
 }

@@ -74,7 +74,7 @@ static inline int64_t fc_line_products(const fc_line *line)
 typedef struct {
     fc_line y, x;
     int64_t batch, segment, segments, strips;
-    int64_t width;   /* of a row, what the tiles of a strip look at: cells of one phase, or outputs */
+    int64_t width;   /* of a row, what a strip's tiles look at: cells of one phase, or outputs */
     int64_t cells;   /* the same of all phases */
 } fc_strips;
 
@@ -91,8 +91,8 @@ typedef struct {
 
 fc_strip fc_strip_at(const fc_strips *strips, int64_t strip);
 
-/* Chunks of about `most` strips, as many for each of a team's members, and none of them empty: a few
- * strips more rather than that. */
+/* Chunks of about `most` strips, as many for each of a team's members, and none of them empty: a
+ * few strips more rather than that. */
 static inline int64_t fc_strip_chunks(int64_t strips, int64_t most, int64_t members)
 {
     return fc_least(fc_parts(strips, most * members), strips / members) * members;

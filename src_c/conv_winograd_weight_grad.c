@@ -15,145 +15,22 @@
  */
 #include "conv_winograd.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "arena.h"
 #include "conv_thin.h"
-#include "conv_winograd_tiles.h"
+#include "conv_winograd_weight_grad_taps.h"
 #include "parallel.h"
 
-enum { POINTS = FC_WINOGRAD_POINTS, CHANNELS_AT_ONCE = 8 };
-
-/* Bytes of a chunk's X and Y: at least these, and as much as M, which each chunk reads and writes;
- * bytes of one block of M, which a member works on in L2. Where X and Y are more, products ask for
- * those of the next point: 256 channels of 8 x 14 x 14 take 0.93 (float64 0.96) of the time, of 56 x 56
- * 0.96 (0.92). Where they are fewer it gains nothing; asking for dw, too, gained nothing either. */
-static const int64_t CHUNK_BYTES = 2 << 20, M_BYTES = 300 << 10;
-
-/* Parts: adding up their Ms costs one thread some 3 % where each sums PART_TILES tiles. */
-enum { PARTS = 4 };
-static const int64_t PART_TILES = 96, PARTS_BYTES = 2 << 20;
-
-typedef struct {
-    const fc_kernels *kernels;
-    int64_t size, lanes;
-    int64_t groups, channels, filters;
-    fc_axis axis[3];
-    int64_t taps, row;                     /* of the kernel; of its last axis */
-    int idle;                              /* do some of them meet nothing but padding? */
-    fc_strips strips;
-    fc_tiled x, y;                         /* X and Y */
-    int64_t phases, points, chunk, chunks; /* of the taps; of a tile; strips of the largest chunk */
-    int64_t parts;                         /* of as many chunks each */
-    int alone;                             /* has each member parts of its own? */
-    int far;                               /* are X and Y to be fetched from L3? */
-    int64_t wide, high, across, down;      /* blocks: filters, channels of one; how many of them */
-    int64_t m_point, m_tap, m_block;
-} plan;
-
-double fc_winograd_grad_weight_chunks(double bytes, double m_bytes)
-{
-    return fmax(1, bytes / fmax((double)CHUNK_BYTES, m_bytes));
-}
-
-static int64_t parts_of(const plan *p, int64_t m)
-{
-    const int64_t tiles = p->strips.batch * p->strips.y.tiles * p->strips.x.tiles;
-    const int64_t most = fc_least(fc_least(tiles / PART_TILES, PARTS_BYTES / m),
-                                  fc_least(p->strips.strips, PARTS));
-    int64_t parts = 1;
-    while (2 * parts <= most)
-        parts *= 2;
-    return parts;
-}
-
-static void plan_blocks(plan *p, int team)
-{
-    const int64_t line = FC_LINE / p->size;
-    const int64_t m_row = p->points * p->axis[0].taps * p->phases * p->size;
-    const int64_t m = m_row * p->channels * p->filters;
-    p->wide = fc_least(4 * line, fc_round_up(p->filters, line));
-    p->across = fc_parts(p->filters, p->wide);
-    p->high = fc_most(M_BYTES / (m_row * p->wide) / line, 1) * line;
-    p->high = fc_least(p->high, p->channels);
-    p->down = fc_parts(p->channels, p->high);
-    p->m_point = fc_odd_lines(p->high * p->wide, p->size);
-    p->m_tap = p->points * p->m_point;
-    p->m_block = p->axis[0].taps * p->phases * p->m_tap;
-
-    p->x.wide = p->high;   /* what one product reads lies in a row */
-    p->y.wide = p->wide;
-    fc_tiled_plan(&p->x, 1);
-    fc_tiled_plan(&p->y, 1);
-    const int64_t strip = p->points * (p->x.point + p->y.point) * p->size;
-    p->parts = parts_of(p, m);
-    p->alone = team > 1 && (p->parts % team == 0 || p->parts >= 2 * team);
-    const int64_t fit = fc_most(1, fc_most(CHUNK_BYTES, m) / strip);
-    p->chunks = fc_strip_chunks(p->strips.strips, fit, p->parts);
-    p->chunk = fc_parts(p->strips.strips, fc_most(p->chunks, 1));
-    fc_tiled_plan(&p->x, p->chunk);
-    fc_tiled_plan(&p->y, p->chunk);
-    p->far = p->points * (p->x.point + p->y.point) * p->size > CHUNK_BYTES;
-}
-
-/* Does a tap meet nothing but padding? */
-static int is_idle(const plan *p, int64_t tap)
-{
-    const int64_t at[3] = {tap / p->row / p->axis[1].taps, tap / p->row % p->axis[1].taps, tap % p->row};
-    int64_t inside = 1;
-    for (int a = 0; a < 3 && inside; a++)
-        fc_axis_inside(&p->axis[a], at[a], &inside);
-    return !inside;
-}
-
-static int plan_gradient(plan *p, const fc_conv *conv, int threads, int *team)
-{
-    fc_line y, x;
-    const fc_axis along_z = fc_axis_forward(conv, 0), along_y = fc_axis_forward(conv, 1),
-                  along_x = fc_axis_forward(conv, 2);
-    if (!fc_line_of(&along_y, &y) || !fc_line_of(&along_x, &x))
-        return 0;
-    *p = (plan){
-        .kernels = fc_active[conv->dtype], .lanes = fc_active[conv->dtype]->lanes,
-        .size = conv->dtype == FC_F32 ? 4 : 8, .groups = conv->groups,
-        .channels = conv->in_channels / conv->groups, .filters = conv->out_channels / conv->groups,
-        .axis = {along_z, along_y, along_x}, .taps = fc_volume(conv->kernel),
-        .row = conv->kernel[2],
-        .phases = y.phases * x.phases, .points = y.points * x.points,
-        .strips = fc_strips_of(&y, &x, conv->batch),
-    };
-    p->x = (fc_tiled){
-        .kernels = p->kernels, .size = p->size, .lanes = p->lanes, .strips = &p->strips,
-        .kind = FC_WINOGRAD_DATA, .whole = 1, .channels = p->channels, .plane = fc_volume(conv->in),
-        .first_y = y.first, .first_x = x.first};
-    p->y = (fc_tiled){
-        .kernels = p->kernels, .size = p->size, .lanes = p->lanes, .strips = &p->strips,
-        .kind = FC_WINOGRAD_FILTER, .whole = 1, .channels = p->filters,
-        .plane = fc_volume(conv->out)};
-    memcpy(p->x.cells, conv->in, sizeof p->x.cells);
-    memcpy(p->y.cells, conv->out, sizeof p->y.cells);
-    p->x.group = p->channels * p->x.plane;
-    p->x.image = p->groups * p->x.group;
-    p->y.group = p->filters * p->y.plane;
-    p->y.image = p->groups * p->y.group;
-    for (int64_t tap = 0; tap < p->taps && !p->idle; tap++)
-        p->idle = is_idle(p, tap);
-    const double products = 2.0 * (double)(p->groups * p->axis[0].taps * p->axis[0].outputs)
-                            * (double)(fc_line_products(&y) * fc_line_products(&x))
-                            * (double)(p->strips.strips * p->strips.segment)
-                            * (double)(p->channels * p->filters);
-    *team = fc_team_size(fc_useful_threads(threads, products));
-    plan_blocks(p, *team);
-    return 1;
-}
+typedef fc_winograd_grad_plan plan;
+typedef fc_winograd_block block;
 
 typedef struct {
     const plan *p;
     fc_tiled x, y;
     char *dw;
     char *vx, *vy;                         /* the team's X and Y */
-    char *m;                               /* M of all parts and blocks; NULL where one chunk does */
+    char *m;                               /* of all parts and blocks; NULL where one chunk does */
     fc_vectors by[2];
     int64_t *x_slot, *y_slot, *channel;
     char *member;
@@ -163,20 +40,11 @@ typedef struct {
 } call;
 
 typedef struct {
-    char *stage, *rows, *m, *half, *phase, *taps;
+    char *stage, *rows, *m;
+    fc_winograd_taps taps;
     char *vx, *vy;                         /* its own, or the team's */
     int64_t *a_tap, *b_tap;
 } scratch;
-
-/* A block of M: some channels and filters of a group. */
-typedef struct { int64_t group, channel, channels, filter, filters; } block;
-
-static block block_of(const plan *p, int64_t group, int64_t unit)
-{
-    const int64_t channel = unit % p->down * p->high, filter = unit / p->down * p->wide;
-    return (block){group, channel, fc_least(p->high, p->channels - channel), filter,
-                   fc_least(p->wide, p->filters - filter)};
-}
 
 static int is_live(const plan *p, int64_t point, int64_t phase)
 {
@@ -185,22 +53,16 @@ static int is_live(const plan *p, int64_t point, int64_t phase)
         && phase % x->phases < fc_line_live(x, point % x->points);
 }
 
-/* The terms of a product over the strips of a chunk: runs of *k tiles that lie in a row, in X and in
- * Y, in as few runs as that can be said. Returns how many. */
+/* The terms of a product over the strips of a chunk: runs of *k tiles that lie in a row, in X and
+ * in Y, in as few runs as that can be said. Returns how many. */
 static int64_t list_terms(const plan *p, const scratch *s, int64_t tap, int64_t phase,
                           int64_t strips, int64_t *k)
 {
     const fc_axis *z = &p->axis[0];
     const int64_t x_plane = p->strips.segment * p->x.pitch;
     const int64_t y_plane = p->strips.segment * p->y.pitch;
-    int64_t first = 0, live = 0, runs = 0;   /* outputs that meet a cell */
-    for (int64_t o = z->outputs - 1; o >= 0; o--) {
-        const int64_t cell = o * z->step + z->offset + tap * z->tap_step;
-        if (cell < 0 || cell >= z->cells)
-            continue;
-        first = o;
-        live++;
-    }
+    int64_t live, runs = 0;   /* outputs that meet a cell */
+    const int64_t first = fc_axis_inside(z, tap, &live);
     const int64_t cell = first * z->step + z->offset + tap * z->tap_step;
     const int dense = z->step == 1 && p->phases == 1;   /* planes lie in both as they meet */
     const int64_t together = dense ? live : 1;
@@ -250,98 +112,6 @@ static void multiply(const call *c, const scratch *s, const block *of, int64_t t
     }
 }
 
-/* To `to` [channel][taps of a phase at its longest], from M. Returns whether M was finite. */
-static int to_phase(const call *c, const scratch *s, const fc_vectors *by, int64_t channels,
-                    const char *m, char *to, int64_t to_channel, int64_t to_row)
-{
-    const plan *p = c->p;
-    const fc_line *y = &p->strips.y, *x = &p->strips.x;
-    const int64_t lanes = by->lanes;
-    if (y->length == x->length && y->taps > 1) {   /* in one pass */
-        int finite = 1;
-        for (int64_t i = 0; i < channels; i++)
-            finite &= by->kernels->winograd_outputs(&(fc_winograd_outputs){
-                .points = (int)x->all, .length = (int)x->length, .less_y = fc_line_less(y),
-                .less_x = fc_line_less(x), .live = lanes, .tiles = 1, .step = x->length,
-                .spread = 1,
-                .width = x->length, .from = m + i * p->wide * p->size,
-                .from_row = x->points * p->m_point, .from_point = p->m_point,
-                .to = to + i * to_channel * p->size, .to_y = to_row});
-        return finite;
-    }
-    int64_t point[POINTS], line[POINTS], vector[POINTS];
-    for (int64_t i = 0; i < POINTS; i++) {
-        point[i] = i * x->points * p->m_point;
-        line[i] = i * x->length * lanes;
-        vector[i] = i * lanes;
-    }
-    by->kernels->winograd(&(fc_winograd){
-        .kind = x->taps > 1 ? FC_WINOGRAD_OUTPUT : FC_WINOGRAD_COPY, .points = (int)x->all,
-        .less = fc_line_less(x), .length = (int)x->length, .rows = channels, .items = y->points,
-        .from = m, .from_row = p->wide, .from_point = p->m_point, .from_item = point,
-        .to = s->half, .to_row = y->points * x->length * lanes, .to_point = lanes,
-        .to_item = line});
-    return by->kernels->winograd(&(fc_winograd){
-        .kind = y->taps > 1 ? FC_WINOGRAD_OUTPUT : FC_WINOGRAD_COPY, .points = (int)y->all,
-        .less = fc_line_less(y), .length = (int)y->length, .live = lanes, .rows = channels,
-        .items = x->length,
-        .from = s->half, .from_row = y->points * x->length * lanes,
-        .from_point = x->length * lanes, .from_item = vector,
-        .to = to, .to_row = to_channel, .to_point = to_row, .to_item = vector});
-}
-
-/* From M to taps [channel][tap] of one vector of filters, those of one phase. Returns whether M was
- * finite. */
-static int to_taps(const call *c, const scratch *s, const fc_vectors *by, int64_t tap,
-                   int64_t phase, int64_t channels, const char *m)
-{
-    const plan *p = c->p;
-    const fc_line *y = &p->strips.y, *x = &p->strips.x;
-    const int64_t lanes = by->lanes, of_phase = y->length * x->length * lanes;
-    char *taps = s->taps + tap * y->taps * x->taps * lanes * p->size;
-    if (p->phases == 1)
-        return to_phase(c, s, by, channels, m, taps, p->taps * lanes, p->row * lanes);
-    const int finite = to_phase(c, s, by, channels, m, s->phase, of_phase, x->length * lanes);
-    const int64_t phase_y = phase / x->phases, phase_x = phase % x->phases;
-    int64_t from[POINTS * POINTS], to[POINTS * POINTS], items = 0;
-    for (int64_t i = 0; i < fc_line_taps(y, phase_y); i++)
-        for (int64_t j = 0; j < fc_line_taps(x, phase_x); j++) {
-            const int64_t row = fc_line_tap(y, phase_y) + i * y->stride;
-            from[items] = (i * x->length + j) * lanes;
-            to[items++] = (row * p->row + fc_line_tap(x, phase_x) + j * x->stride) * lanes;
-        }
-    by->kernels->winograd(&(fc_winograd){
-        .kind = FC_WINOGRAD_COPY, .rows = channels, .items = items, .from = s->phase,
-        .from_row = of_phase, .from_item = from, .to = taps, .to_row = p->taps * lanes,
-        .to_item = to});
-    return finite;
-}
-
-/* The finished M of one block to dw. Returns whether it was finite. */
-static int finish(const call *c, const scratch *s, const block *of, const char *m)
-{
-    const plan *p = c->p;
-    int finite = 1;
-    for (int64_t f = 0; f < of->filters; f += p->lanes) {
-        const fc_vectors *by = fc_vectors_for(c->by, of->filters - f);
-        const int64_t vector = by->lanes * p->size;
-        const int64_t row = (of->group * p->filters + of->filter + f) * p->channels + of->channel;
-        for (int64_t i = 0; i < of->channels; i += CHANNELS_AT_ONCE) {
-            const int64_t some = fc_least(CHANNELS_AT_ONCE, of->channels - i);
-            for (int64_t t = 0; t < p->axis[0].taps * p->phases; t++)
-                finite &= to_taps(c, s, by, t / p->phases, t % p->phases, some,
-                                  m + (t * p->m_tap + i * p->wide + f) * p->size);
-            for (int64_t t = 0; t < p->taps && p->idle; t++)   /* 0, not what sums of tiles round */
-                for (int64_t j = 0; j < some && is_idle(p, t); j++)
-                    memset(s->taps + (j * p->taps + t) * vector, 0, (size_t)vector);
-            by->kernels->from_lanes(s->taps, some * p->taps,
-                                    c->dw + (row + i) * p->taps * p->size, p->channels * p->taps,
-                                    fc_least(by->lanes, of->filters - f));
-        }
-    }
-    return finite;
-}
-
 static int64_t m_bytes(const plan *p) { return p->across * p->down * p->m_block * p->size; }
 static int64_t x_bytes(const plan *p) { return p->points * p->x.point * p->size; }
 static int64_t y_bytes(const plan *p) { return (p->points * p->y.point + p->wide) * p->size; }
@@ -356,12 +126,13 @@ static void drain(call *c, const scratch *s, int64_t group, int64_t chunk, int64
     int64_t unit, end;
     fc_share(p->across * p->down, member, team, &unit, &end);
     for (; unit < end; unit++) {
-        const block of = block_of(p, group, unit);
+        const block of = fc_winograd_block_of(p, group, unit);
         char *m = part ? part + unit * p->m_block * p->size : s->m;
         for (int64_t i = 0; i < p->axis[0].taps * p->phases; i++)
             multiply(c, s, &of, i / p->phases, i % p->phases, strips, chunk % each > 0,
                      m + i * p->m_tap * p->size);
-        if (p->parts == 1 && chunk == p->chunks - 1 && !finish(c, s, &of, m))
+        if (p->parts == 1 && chunk == p->chunks - 1
+            && !fc_winograd_to_weights(p, &s->taps, c->by, &of, m, c->dw))
             __atomic_store_n(&c->odd, 1, __ATOMIC_RELAXED);
     }
 }
@@ -373,13 +144,13 @@ static void add_parts(call *c, const scratch *s, int64_t group, int member, int 
     int64_t unit, end;
     fc_share(p->across * p->down, member, team, &unit, &end);
     for (; unit < end; unit++) {
-        const block of = block_of(p, group, unit);
+        const block of = fc_winograd_block_of(p, group, unit);
         char *m = c->m + unit * p->m_block * p->size;
-        int64_t part[PARTS];
+        int64_t part[FC_WINOGRAD_PARTS];
         for (int64_t i = 0; i < p->parts; i++)
             part[i] = i * m_bytes(p) / p->size;
         p->kernels->sum_rows(m, part, p->parts, p->m_block, m);
-        if (!finish(c, s, &of, m))
+        if (!fc_winograd_to_weights(p, &s->taps, c->by, &of, m, c->dw))
             __atomic_store_n(&c->odd, 1, __ATOMIC_RELAXED);
     }
 }
@@ -387,18 +158,14 @@ static void add_parts(call *c, const scratch *s, int64_t group, int member, int 
 static size_t carve_member(const plan *p, char *base, scratch *s)
 {
     size_t used = 0;
-    const int64_t word = sizeof(int64_t), vector = p->lanes * p->size;
-    const int64_t half = CHANNELS_AT_ONCE * p->strips.y.points * p->strips.x.length;
+    const int64_t word = sizeof(int64_t);
     s->stage = fc_carve(base, &used, fc_most(fc_tiled_stage_bytes(&p->x),
                                              fc_tiled_stage_bytes(&p->y)));
     s->rows = fc_carve(base, &used, fc_tiled_rows_bytes(&p->x));
     s->m = fc_carve(base, &used, p->chunks > 1 ? 0 : p->m_block * p->size);
     s->vx = fc_carve(base, &used, p->alone ? x_bytes(p) : 0);
     s->vy = fc_carve(base, &used, p->alone ? y_bytes(p) : 0);
-    s->half = fc_carve(base, &used, half * vector);
-    s->phase = fc_carve(base, &used,
-                        CHANNELS_AT_ONCE * p->strips.y.length * p->strips.x.length * vector);
-    s->taps = fc_carve(base, &used, (CHANNELS_AT_ONCE * p->taps + p->lanes) * vector);
+    s->taps = fc_winograd_taps_carve(p, base, &used);
     s->a_tap = fc_carve(base, &used, p->chunk * p->axis[0].outputs * word);
     s->b_tap = fc_carve(base, &used, p->chunk * p->axis[0].outputs * word);
     return used + 17 * FC_LINE;   /* members do not lie a multiple of a page apart */
@@ -516,7 +283,7 @@ static int gradient(const fc_conv *conv, const void *dy, const void *x, void *dw
 {
     plan p;
     int team = 1;
-    plan_gradient(&p, conv, threads, &team);
+    fc_winograd_plan_grad_weight(&p, conv, threads, &team);
     if (p.strips.strips == 0) {
         memset(dw, 0, (size_t)(conv->out_channels * p.channels * p.taps * p.size));
         return FC_OK;

@@ -26,8 +26,8 @@ int64_t fc_winograd_slice(int64_t channels, int64_t taps)
 }
 
 /* 7 x 7 x 7 taps with stride 3 were off by 53 eps, all 1008 terms of a slice in one chain: one
- * tap at once, 20 eps for 6 % of the time. 1025 taps along a line, in 257 phases, were off by 47. Up to
- * twice a slice's usual length is no such harm. */
+ * tap at once, 20 eps for 6 % of the time. 1025 taps along a line, in 257 phases, were off by 47.
+ * Up to twice a slice's usual length is no such harm. */
 int64_t fc_winograd_terms_at_once(int64_t slice, int64_t phases)
 {
     const int64_t most = fc_most(1, 2 * FC_WINOGRAD_TERMS / slice);
