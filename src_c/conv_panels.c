@@ -115,25 +115,30 @@ static int64_t source_runs(const plan *p, const member *m, const int64_t r[3], f
 /* Taps tap .. tap + taps - 1 of some channels to the panel, from element `at` on, and their
  * weights' offsets to `weight`. */
 static void gather_taps(const plan *p, const member *m, int64_t group, int64_t tap, int64_t taps,
-                        int64_t channel, int64_t channels, fc_gather to, int64_t at, int64_t *weight)
+                        int64_t channel, int64_t channels, fc_gather to, int64_t at,
+                        int64_t *weight)
 {
     const fc_job *job = p->job;
     const fc_axis *axis = job->axis;
     const int64_t start = (group * job->channels + channel) * job->source_channel;
     fc_run runs[RUNS];
     int64_t count[RUNS], done = 0, end = tap + taps;
-    int64_t r[3] = {tap / axis[2].taps / axis[1].taps, tap / axis[2].taps % axis[1].taps, tap % axis[2].taps};
-    to.runs = runs, to.count = count, to.step = axis[2].step, to.rows = channels, to.width = m->row_lanes;
+    const int64_t images = job->batch * job->groups * job->channels * job->source_channel;
+    const int64_t line = tap / axis[2].taps;
+    int64_t r[3] = {line / axis[1].taps, line % axis[1].taps, tap % axis[2].taps};
+    to.runs = runs, to.count = count, to.step = axis[2].step;
+    to.rows = channels, to.width = m->row_lanes;
     to.from = job->source + start * job->size, to.from_row = job->source_channel;
-    to.behind = start, to.ahead = job->batch * job->groups * job->channels * job->source_channel - start;
+    to.behind = start, to.ahead = images - start;
     while (tap < end) {
         int64_t used = 0;
         to.taps = 0;
         to.to = m->panel + (at + done * to.to_tap) * job->size;
-        for (; tap < end && to.taps < RUNS && used + m->count <= RUNS; tap++, fc_job_next_tap(job, r)) {
+        for (; tap < end && to.taps < RUNS && used + m->count <= RUNS; tap++) {
             count[to.taps] = source_runs(p, m, r, runs + used);
             weight[done + to.taps] = fc_job_weight(job, r);
             used += count[to.taps++];
+            fc_job_next_tap(job, r);
         }
         job->kernels->gather(&to);
         done += to.taps;
@@ -203,7 +208,8 @@ static void scatter(const plan *p, const member *m, int64_t group, int64_t row, 
         int64_t length = u->length;
         for (end = i + 1; dense && end < m->count && m->runs[end].image == u->image; end++)
             length += m->runs[end].length;
-        int64_t to = ((u->image * job->groups + group) * job->rows + row) * job->out_row + fc_job_place(job);
+        int64_t to = ((u->image * job->groups + group) * job->rows + row) * job->out_row
+            + fc_job_place(job);
         for (int a = 0; a < 3; a++)
             to += u->at[a] * job->axis[a].place_step * job->out_axis[a];
         job->kernels->copy_rows(&(fc_copy){

@@ -39,7 +39,8 @@ static void copy_planes(void *context, int member, int team)
 /* Bound by memory. */
 static int useful_threads(const fc_conv *conv, int threads)
 {
-    return fc_useful_threads(threads, 4.0 * (double)(conv->batch * conv->in_channels) * (double)fc_volume(conv->in));
+    const double planes = (double)(conv->batch * conv->in_channels);
+    return fc_useful_threads(threads, 4.0 * planes * (double)fc_volume(conv->in));
 }
 
 int fc_thin_source(fc_thin *thin, const fc_conv *conv, const void *x, int threads)

@@ -135,7 +135,8 @@ static void compute(const plan *p, int64_t image, int64_t group, const int64_t a
     const int finite = fill_line(p, source_line(job, image * job->groups + group, at),
                                  first + x->offset - back, p->line_size, line);
     for (int64_t row = 0; row < job->rows; row++) {
-        const char *weight = job->weight + (group * job->weight_group + row * job->weight_row) * job->size;
+        const char *weight = job->weight
+            + (group * job->weight_group + row * job->weight_row) * job->size;
         int64_t to = ((image * job->groups + group) * job->rows + row) * job->out_row
             + (x->place + first) * job->out_axis[2];
         for (int a = 0; a < 2; a++)

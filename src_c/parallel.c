@@ -173,7 +173,8 @@ int fc_next_piece(fc_pieces *pieces, int64_t *begin, int64_t *end)
             *end = whole > *begin ? whole : *begin + size;
         }
         next = at + *end - *begin;
-    } while (!__atomic_compare_exchange_n(&pieces->heap->next, &at, next, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+    } while (!__atomic_compare_exchange_n(&pieces->heap->next, &at, next, 0, __ATOMIC_RELAXED,
+                                          __ATOMIC_RELAXED));
     return 1;
 }
 
