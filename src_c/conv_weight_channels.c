@@ -248,9 +248,9 @@ static void finish(const job *j, int64_t f, int64_t rows, const char *sums, char
             from = memcpy(own, sums, bytes);
         if (from != dw)
             j->kernels->pack_transposed(from, j->cg, j->taps, j->cg, j->taps, dw);
-        if (j->padded)
-            fc_weight_padding_add(&j->conv, j->axis, j->all_show, j->dy, j->dw, f + i);
     }
+    if (j->padded)
+        fc_weight_padding_add(&j->conv, j->axis, j->all_show, j->dy, j->dw, f, rows);
 }
 
 /* ---- the order of work ---- */

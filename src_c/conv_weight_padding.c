@@ -59,22 +59,24 @@ static int meets_padding(const fc_conv *conv, const fc_axis axis[3], const char 
     return 0;
 }
 
-/* Has row f of dw, or of dy where that need not show in dw, nothing but finite values? */
-static int finite_gradient(const fc_conv *conv, int all_show, const char *dy, const char *row,
-                           int64_t f)
+/* Have rows [f, f + rows) of dw, or of dy where that need not show in dw, nothing but finite
+ * values? */
+static int finite_gradient(const fc_conv *conv, int all_show, const char *dy, const char *dw,
+                           int64_t f, int64_t rows)
 {
     const fc_kernels *kernels = fc_active[conv->dtype];
     const int64_t outputs = fc_volume(conv->out), size = size_of(conv);
+    const int64_t weights = conv->in_channels / conv->groups * fc_volume(conv->kernel);
     if (all_show)
-        return kernels->finite(row, conv->in_channels / conv->groups * fc_volume(conv->kernel));
+        return kernels->finite(dw + f * weights * size, rows * weights);
     for (int64_t n = 0; n < conv->batch; n++)
-        if (!kernels->finite(dy + (n * conv->out_channels + f) * outputs * size, outputs))
+        if (!kernels->finite(dy + (n * conv->out_channels + f) * outputs * size, rows * outputs))
             return 0;
     return 1;
 }
 
-void fc_weight_padding_add(const fc_conv *conv, const fc_axis axis[3], int all_show,
-                           const void *dy, void *dw, int64_t f)
+static void add_to_row(const fc_conv *conv, const fc_axis axis[3], const void *dy, void *dw,
+                       int64_t f)
 {
     const float nan_f32 = NAN;
     const double nan_f64 = NAN;
@@ -82,8 +84,6 @@ void fc_weight_padding_add(const fc_conv *conv, const fc_axis axis[3], int all_s
     const int64_t *kernel = conv->kernel, taps = fc_volume(kernel), size = size_of(conv);
     const int64_t channels = conv->in_channels / conv->groups;
     char *row = (char *)dw + f * channels * taps * size;
-    if (finite_gradient(conv, all_show, dy, row, f))
-        return;
     for (int64_t r = 0; r < taps; r++) {
         const int64_t line = r / kernel[2];
         const int64_t tap[3] = {line / kernel[1], line % kernel[1], r % kernel[2]};
@@ -91,4 +91,14 @@ void fc_weight_padding_add(const fc_conv *conv, const fc_axis axis[3], int all_s
             for (int64_t c = 0; c < channels; c++)
                 memcpy(row + (c * taps + r) * size, nan, size);
     }
+}
+
+void fc_weight_padding_add(const fc_conv *conv, const fc_axis axis[3], int all_show,
+                           const void *dy, void *dw, int64_t f, int64_t rows)
+{
+    if (finite_gradient(conv, all_show, dy, dw, f, rows))
+        return;
+    for (int64_t i = f; i < f + rows; i++)
+        if (!finite_gradient(conv, all_show, dy, dw, i, 1))
+            add_to_row(conv, axis, dy, dw, i);
 }
