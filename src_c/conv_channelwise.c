@@ -67,12 +67,13 @@ static void put(const plan *p, const box *b, int64_t i, int64_t z, int64_t y, in
 {
     const fc_job *job = p->jobs;
     const int whole = b->count[2] == job->out_axis[1];   /* lines follow each other */
+    const int64_t ahead = p->far && y + many < b->count[1] ? many * job->out_axis[1] : 0;
     char *to = job->out + fc_channelwise_output_at(p, b, i, z, y) * job->size;
     for (int64_t row = 0; row < (whole ? 1 : many); row++)
         job->kernels->from_lanes(b->tile + row * b->count[2] * p->lanes * job->size,
                                  whole ? many * b->count[2] : b->count[2],
                                  to + row * job->out_axis[1] * job->size, job->rows * job->out_row,
-                                 b->groups);
+                                 b->groups, ahead);
 }
 
 /* The weights and biases of a block, turned: biases are 0 where there are none. */

@@ -66,6 +66,7 @@ static void fill(const plan *p, box *b, int64_t end)
             .from = image + at * size, .from_row = job->source_channel, .rows = b->groups,
             .end = all,
             .count = whole * width, .width = width, .gap = (reach - width) * p->lanes,
+            .ahead = p->far && y + whole < to[1] ? whole * width : 0,
             .to = line + lead * vector,
         });
         for (int64_t i = 0; i < whole; i++, line += reach * vector) {

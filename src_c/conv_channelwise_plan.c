@@ -122,7 +122,7 @@ fc_channelwise_plan fc_channelwise_plan_make(const fc_job *jobs, int64_t phases,
 {
     const int64_t lanes = jobs->kernels->lanes;
     plan p = {.jobs = jobs, .phases = phases, .lanes = lanes, .kernel = jobs->weight_row,
-              .blocks = fc_parts(jobs->groups, lanes)};
+              .blocks = fc_parts(jobs->groups, lanes), .far = fc_job_far(jobs)};
     choose_boxes(&p, threads);
     return p;
 }

@@ -28,6 +28,7 @@ static void add_chunk(const plan *p, const box *b, int64_t i, int64_t z, int64_t
         job->kernels->spread(&(fc_spread){
             .from = dy + row * job->out_axis[1] * size, .from_row = job->rows * job->out_row,
             .rows = b->groups, .end = all, .count = whole ? many * width : width, .width = width,
+            .ahead = p->far && y + many < b->count[1] ? many * job->out_axis[1] : 0,
             .to = b->tile + row * width * lanes * size,
         });
     const int64_t line = z * axis[0].step * p->e[1].reach + y * axis[1].step;
@@ -74,7 +75,7 @@ static void sum_block(const plan *p, int64_t block, int64_t boxes, int member)
         job->kernels->from_lanes(
             sums + i * row * job->size, p->kernel,
             (char *)job->weight + (b.group * job->weight_group + i * job->weight_row) * job->size,
-            job->weight_group, b.groups);
+            job->weight_group, b.groups, 0);
 }
 
 static void weight_body(void *context, int member, int team)

@@ -60,6 +60,16 @@ static inline int fc_job_dense(const fc_job *job)
         && (axis[0].outputs == 1 || job->out_axis[0] == axis[1].outputs * axis[2].outputs);
 }
 
+/* Are source and outputs of all images, one channel a group, more than a cache holds, so that what
+ * a depthwise sum reads and writes next is asked for? 64 x 224 x 224, 3 x 3, float: 3.9 -> 2.4 ms.
+ * Where a cache has them that is in vain, and 192 x 28 x 28 took 4 % longer. */
+static inline int fc_job_far(const fc_job *job)
+{
+    enum { FAR_BYTES = 4 << 20 };
+    return job->batch * job->groups * (job->source_channel + job->rows * job->out_row) * job->size
+        > FAR_BYTES;
+}
+
 /* Where output (0, 0, 0) stands in its image. */
 static inline int64_t fc_job_place(const fc_job *job)
 {

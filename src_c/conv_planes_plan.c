@@ -15,11 +15,6 @@ enum { CHAIN = 2048 };
  * 1.53 where others press on the L3. */
 enum { WEIGHT_BYTES = 256 << 10 };
 
-/* Source and outputs of all images, in bytes, beyond which depthwise outputs are asked for
- * before they are written: 64 x 224 x 224, 3 x 3, float: 3.9 -> 2.4 ms. Where a cache has them
- * that is in vain, and 192 x 28 x 28 took 4 % longer. */
-enum { FAR_BYTES = 4 << 20 };
-
 /* Behind a channel's planes, in bytes: what is written in vectors reaches past its end. */
 enum { SLACK = 64 };
 
@@ -253,8 +248,7 @@ fc_planes_plan fc_planes_plan_make(const fc_job *job, int64_t count, int way, in
     p.tile_row = fc_planes_join(&p) ? 0 : fc_round_up(p.chunk * p.e[2].reach, job->kernels->lanes);
     p.tile = fc_round_up((job->channels * p.planes + 64) * job->size, 64);
     p.stride = fc_round_up(p.tile + p.block_rows * p.tile_row * job->size, 4096);
-    p.far = job->batch * job->groups * (job->source_channel + job->rows * job->out_row) * job->size
-        > FAR_BYTES;
+    p.far = fc_job_far(job);
     return p;
 }
 

@@ -24,17 +24,17 @@ static void store(const call *c, const scratch *s, const fc_vectors *by, const f
     if (x->place_step == 1 && y->spread * y->place_step * p->out[2] == at->width) {
         by->kernels->from_lanes(s->stage, at->height * at->width,
                                 fc_winograd_row(c, at, group, filter, depth, 0), p->out_plane,
-                                filters);
+                                filters, 0);
         return;
     }
     for (int64_t i = 0; i < at->height; i++) {
         const char *from = s->stage + i * at->width * by->lanes * p->size;
         char *to = fc_winograd_row(c, at, group, filter, depth, i);
         if (x->place_step == 1) {
-            by->kernels->from_lanes(from, at->width, to, p->out_plane, filters);
+            by->kernels->from_lanes(from, at->width, to, p->out_plane, filters, 0);
             continue;
         }
-        by->kernels->from_lanes(from, at->width, s->rows, at->width, filters);
+        by->kernels->from_lanes(from, at->width, s->rows, at->width, filters, 0);
         by->kernels->copy_rows(&(fc_copy){
             .from = s->rows, .from_row = at->width, .from_step = 1, .to = to,
             .to_row = p->out_plane, .to_step = x->place_step, .rows = filters,

@@ -101,7 +101,7 @@ int fc_winograd_to_weights(const plan *p, const scratch *s, const fc_vectors vec
                     memset(s->taps + (j * p->taps + t) * vector, 0, (size_t)vector);
             by->kernels->from_lanes(s->taps, some * p->taps,
                                     dw + (row + i) * p->taps * p->size, p->channels * p->taps,
-                                    fc_least(by->lanes, of->filters - f));
+                                    fc_least(by->lanes, of->filters - f), 0);
         }
     }
     return finite;

@@ -135,12 +135,14 @@ typedef struct {
  *
  *     to[i * lanes + i / width * gap + l] = from[min(l, rows - 1) * from_row + i],  i < count
  *
- * 1 <= rows <= lanes; reads from what the formula names on up to `end`. */
+ * 1 <= rows <= lanes; reads from what the formula names on up to `end`. What lies `ahead` elements
+ * behind that, unless 0, is brought to L2 meanwhile. */
 typedef struct {
     const void *from;
     int64_t from_row, rows;
     const void *end;
     int64_t count, width, gap;
+    int64_t ahead;
     void *to;
 } fc_spread;
 
@@ -426,11 +428,13 @@ typedef struct fc_kernels {
      *     to_lanes     to[i * lanes + l] = from[min(l, rows - 1) * from_row + i]
      *     from_lanes   to[l * to_row + i] = from[i * lanes + l], l < rows
      * 1 <= rows <= lanes. to_lanes reads from what its formula names on up to `end`, and may
-     * write as if count were a multiple of lanes; from_lanes may read as if. Meanwhile to_lanes
-     * has what lies `ahead` elements behind that brought to L2: what the next call will read. */
+     * write as if count were a multiple of lanes; from_lanes may read as if. Meanwhile what lies
+     * `ahead` elements behind that in the array is brought to L2: what the next call will read or
+     * write. 0: nothing. */
     void (*to_lanes)(const void *from, int64_t from_row, int64_t rows, const void *end,
                      int64_t count, int64_t ahead, void *to);
-    void (*from_lanes)(const void *from, int64_t count, void *to, int64_t to_row, int64_t rows);
+    void (*from_lanes)(const void *from, int64_t count, void *to, int64_t to_row, int64_t rows,
+                       int64_t ahead);
     /* Returns, for COPY and OUTPUT, whether the live lanes of all that it read were finite. */
     int (*winograd)(const fc_winograd *);
     void (*winograd_square)(const fc_winograd_square *);
