@@ -305,7 +305,8 @@ static void recur(void *context, int member, int64_t chain, int64_t link)
 
 /* --- after the loop: x ---------------------------------------------------------------------- */
 
-/* Of a chunk of rows dx = a_0 y + dw_0 (M_0 + M_0^T) x with y = V_0^T g, dw_0 = a_0 (y . x - r). */
+/* Of a chunk of rows dx = a_0 y + dw_0 (M_0 + M_0^T) x with y = V_0^T g, dw_0 = a_0 (y . x - r).
+ * A window of x alone has a_0 = 1 and r = y . x: what rounding makes of r is not to become dw_0. */
 static void inputs(void *context, int member, int64_t chunk, int64_t link)
 {
     const job *p = context;
@@ -322,9 +323,10 @@ static void inputs(void *context, int member, int64_t chunk, int64_t link)
         y = fc_at(p->member_y, member * p->y_length, s->size);
         fc_multiply(s, count, g, p->row_n, &p->value_x, y, n);
     }
+    const int alone = s->k == 0 && !s->infinite;
     const fc_state_grad grad = {
         .rows = count, .n = n, .e = {fc_at(p->tape->a, r * a_each, s->size), a_each},
-        .y = {y, n}, .s = {x, n}, .rho = {fc_at(p->r, r, s->size), 1},
+        .y = {y, n}, .s = {x, n}, .rho = {alone ? NULL : fc_at(p->r, r, s->size), 1},
         .ns = {fc_at(p->tape->grown_x, r * n, s->size), n}, .g = {fc_at(p->dx, r * n, s->size), n},
         .dw = {fc_at(p->dw, r * each, s->size), each},
     };

@@ -245,7 +245,7 @@ typedef struct { void *at; int64_t row; } fc_out;
  *
  *     dw = e * (y . s - rho);  g (+)= e * y + dw * ns
  *
- * e.at NULL: e = 1. */
+ * e.at NULL: e = 1. rho.at NULL: rho = y . s, so that dw is 0, or NaN where that is not finite. */
 typedef struct {
     int64_t rows, n;
     fc_in e, y, s, rho, ns;

@@ -214,6 +214,7 @@ def test_grad_h_last_of_a_sequence_without_steps():
     "case",
     [
         Case(6, 3, 5, 2, shared=False),
+        Case(6, 3, 5, 0, shared=False),
         Case(6, 3, 5, 2),
         Case(6, 3, 5, None),
         Case(6, 3, 20, None, h0=2),
@@ -254,6 +255,14 @@ def test_nothing_past_a_length_matters(case, dtype):
     h, dx, weights = clean[0], clean[1], clean[6]
     assert not h[past].any() and not dx[past].any() and not weights[past].any()
     np.testing.assert_allclose(weights[~past].sum(-1), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_no_score_moves_a_window_of_x_alone(shared, isa, dtype):
+    """With k = 0 the softmax is 1 whatever the score is: no rounding errors for a gradient."""
+    problem = Problem(Case(9, 5, 40, 0, shared), dtype)
+    _, _, dw_q, dw_k, *_ = problem.backward(fc)
+    assert not dw_q.any() and not dw_k.any()
 
 
 def test_tape_is_its_own(threads):
