@@ -179,14 +179,14 @@ static void pack_scores(void *context, int member, int64_t c, int64_t link)
 /* --- scores --------------------------------------------------------------------------------- */
 
 /* score[r] = s^T M s of `rows` states s; by the symmetric matrix, then `grown` takes (M + M^T) s,
- * or by the triangle, with the scratch y. */
+ * or by the triangle, with the scratch y. `soon` may be NULL. */
 static void score(const job *p, const fc_panels *matrix, int64_t rows, const void *states,
-                  void *grown, void *y, fc_out out)
+                  void *grown, void *y, fc_out out, fc_soon *soon)
 {
     const fc_attention_sizes *s = &p->s;
     const int64_t n = s->n;
     void *product = p->tape ? grown : y;
-    fc_multiply(s, rows, states, p->row_n, matrix, product, n);
+    fc_multiply(s, rows, states, p->row_n, matrix, product, n, soon);
     s->kn->dots(rows, 1, n, (fc_in){states, n}, (fc_in){product, n}, p->tape ? 0.5 : 1, out);
 }
 
@@ -198,11 +198,17 @@ static void inputs(void *context, int member, int64_t chunk, int64_t link)
     const int64_t n = s->n, r = chunk * FC_ATTENTION_CHUNK, left = s->T * s->B - r;
     const int64_t count = left < FC_ATTENTION_CHUNK ? left : FC_ATTENTION_CHUNK;
     const void *x = fc_at(p->x, r * n, s->size);
+    void *grown_x = p->tape ? p->tape->grown_x : NULL;
+    fc_soon soon = fc_nothing_soon();
     (void)link;
-    score(p, &p->score_x, count, x, p->tape ? fc_at(p->tape->grown_x, r * n, s->size) : NULL,
-          fc_at(p->member_y, member * p->y_length, s->size), (fc_out){fc_at(p->wx, r, s->size), 1});
+    fc_want_rows(s, &soon, grown_x, r, count, n);
+    fc_want_rows(s, &soon, s->net->shared ? NULL : p->h, r, count, n);
+    fc_want_rows(s, &soon, p->x, r + count, fc_least(count, left - count), n);
+    score(p, &p->score_x, count, x, p->tape ? fc_at(grown_x, r * n, s->size) : NULL,
+          fc_at(p->member_y, member * p->y_length, s->size), (fc_out){fc_at(p->wx, r, s->size), 1},
+          &soon);
     if (!s->net->shared)
-        fc_multiply(s, count, x, p->row_n, &p->value_x, fc_at(p->h, r * n, s->size), n);
+        fc_multiply(s, count, x, p->row_n, &p->value_x, fc_at(p->h, r * n, s->size), n, &soon);
 }
 
 /* h[t] for t >= 0, else a state of h0, of sequence b. */
@@ -280,8 +286,12 @@ static void born_class(const job *p, int c, int64_t t, int64_t b0, int64_t b1, i
     const void *h = state(p, from, b0);
     if (first > last)
         return;
+    void *grown = p->tape && p->classes == 1 ? grown_place(p, from, 1, b0) : NULL;
+    fc_soon soon = fc_nothing_soon();
+    fc_want_rows(s, &soon, grown, 0, rows, s->cols);
+    fc_want_rows(s, &soon, t >= 0 ? p->h : NULL, (t + 1) * s->B + b0, b1 - b0, n);
     fc_multiply_columns(s, rows, h, p->row_n, &p->value_lag[c], begin, end,
-                        value_place(p, from, of->first, b0).at, s->cols, NULL);
+                        value_place(p, from, of->first, b0).at, s->cols, &soon);
     if (p->tape) {
         score_class(p, c, rows, from, first, last, b0);
         return;
@@ -290,8 +300,24 @@ static void born_class(const job *p, int c, int64_t t, int64_t b0, int64_t b1, i
     for (int64_t lag = first; lag <= last; lag++) {
         matrix.at = fc_at(p->triangles, (lag - 1) * p->triangle_length, s->size);
         score(p, &matrix, rows, h, NULL, fc_at(p->member_y, member * p->y_length, s->size),
-              score_place(p, from, lag, b0));
+              score_place(p, from, lag, b0), NULL);
     }
+}
+
+/* The score of h[t] at every lag, shared matrices; the next step's x and the places of its mixture
+ * and its state are brought to L2 meanwhile. */
+static void score_shared(const job *p, int64_t t, int64_t b0, int64_t b1, int member)
+{
+    const fc_attention_sizes *s = &p->s;
+    const int64_t next = (t + 1) * s->B + b0, rows = b1 - b0;
+    fc_soon soon = fc_nothing_soon();
+    if (t >= 0) {
+        fc_want_rows(s, &soon, p->x, next, rows, s->n);
+        fc_want_rows(s, &soon, p->tape ? p->tape->mixed : NULL, next, rows, s->n);
+        fc_want_rows(s, &soon, p->h, next, rows, s->n);
+    }
+    score(p, &p->score_x, rows, state(p, t, b0), p->tape ? grown_place(p, t, 1, b0) : NULL,
+          fc_at(p->member_y, member * p->y_length, s->size), score_place(p, t, 1, b0), &soon);
 }
 
 /* What later steps will ask of h[t]. */
@@ -299,8 +325,7 @@ static void born(const job *p, int64_t t, int64_t b0, int64_t b1, int member)
 {
     const fc_attention_sizes *s = &p->s;
     if (s->net->shared)
-        score(p, &p->score_x, b1 - b0, state(p, t, b0), p->tape ? grown_place(p, t, 1, b0) : NULL,
-              fc_at(p->member_y, member * p->y_length, s->size), score_place(p, t, 1, b0));
+        score_shared(p, t, b0, b1, member);
     for (int c = 0; c < p->classes; c++)
         if ((t + p->slots + 1) % p->of[c].group == 0)
             born_class(p, c, t, b0, b1, member);
@@ -323,6 +348,16 @@ static void *attend(const job *p, int64_t t, int64_t b0, int64_t b1, fc_in *in)
     s->kn->softmax_rows(b1 - b0, each, in, a);
     fc_clear_ended(s, t, b0, b1, a, each);
     return a;
+}
+
+/* h[t] = V mixed[t], shared matrices; meanwhile what born will write is brought to L2. */
+static void shared_state(const job *p, int64_t t, int64_t b0, int64_t b1, const void *mixed)
+{
+    const fc_attention_sizes *s = &p->s;
+    void *grown = p->tape && t + 1 < s->T ? grown_place(p, t, 1, b0) : NULL;
+    fc_soon soon = fc_nothing_soon();
+    fc_want_rows(s, &soon, grown, 0, b1 - b0, s->n);
+    fc_multiply(s, b1 - b0, mixed, p->row_n, &p->value_x, state(p, t, b0), s->n, &soon);
 }
 
 /* h[t] = a_0 V_0 x + sum_i a_i V_i s_i, V_0 x stands in h[t] already; or shared, V times
@@ -348,7 +383,7 @@ static void finite_step(const job *p, int64_t t, int64_t b0, int64_t b1, fc_in *
     }
     s->kn->mix(b1 - b0, n, reach + 1, weight, source, (fc_out){mixed, n});
     if (shared)
-        fc_multiply(s, b1 - b0, mixed, p->row_n, &p->value_x, h, n);
+        shared_state(p, t, b0, b1, mixed);
 }
 
 /* h[t] = V (a_0 x + sum_j a_j h_j), after the newest state h[t-1] has joined the sum. With
@@ -377,7 +412,7 @@ static void infinite_step(const job *p, int64_t t, int64_t b0, int64_t b1, int x
     };
     s->kn->online(&step);
     if (x_too)
-        fc_multiply(s, b1 - b0, mixed, p->row_n, &p->value_x, state(p, t, b0), n);
+        shared_state(p, t, b0, b1, mixed);
 }
 
 /* No state yet: the maximum is the lowest number there is. */

@@ -148,11 +148,11 @@ static void separate_products(const job *p, int64_t t, int64_t b0, int64_t b1)
 {
     const fc_attention_sizes *s = &p->s;
     const int64_t row = (b1 - b0) * s->n * s->size;
-    fc_soon soon[4] = {{0}};
+    fc_soon soon = fc_nothing_soon();
     if (t > -s->given) {
-        soon[0] = fc_piece(grown(p, t - 1, 1, b0).at, (b1 - b0) * s->cols * s->size);
-        soon[1] = fc_piece(state(p, t - 1, b0), row);
-        soon[2] = fc_piece(fc_grad_at(p, t - 1, b0), row);
+        fc_want_soon(&soon, grown(p, t - 1, 1, b0).at, (b1 - b0) * s->cols * s->size);
+        fc_want_soon(&soon, state(p, t - 1, b0), row);
+        fc_want_soon(&soon, fc_grad_at(p, t - 1, b0), row);
     }
     for (int c = p->classes - 1; c >= 0; c--) {   /* lag 1, which waits for no others, at last */
         const fc_lag_class *of = &p->of[c];
@@ -160,7 +160,7 @@ static void separate_products(const job *p, int64_t t, int64_t b0, int64_t b1)
         if (t % of->group == 0)
             fc_multiply_columns(s, steps * (b1 - b0), fc_grad_at(p, t, b0), p->row_n,
                                 &p->value_lag[c], 0, p->value_lag[c].cols,
-                                (void *)y_place(p, t, of->first, b0).at, s->cols, c ? NULL : soon);
+                                (void *)y_place(p, t, of->first, b0).at, s->cols, c ? NULL : &soon);
     }
 }
 
@@ -180,13 +180,23 @@ static void separate_loop(const job *p, int64_t b0, int64_t b1, int64_t t0, int6
     }
 }
 
-/* y[t] = V^T g[t] and r[t] = y[t] . mixed[t]. */
+/* y[t] = V^T g[t] and r[t] = y[t] . mixed[t]. Meanwhile what the step before t will read and
+ * write is brought to L2. */
 static void shared_products(const job *p, int64_t t, int64_t b0, int64_t b1)
 {
     const fc_attention_sizes *s = &p->s;
     const int64_t n = s->n;
     const fc_in y = {step_row(p, p->y, t, b0, n), n};
-    fc_multiply(s, b1 - b0, fc_grad_at(p, t, b0), p->row_n, &p->value_x, (void *)y.at, n);
+    const int64_t rows = b1 - b0, before = (t - 1) * s->B + b0;
+    fc_soon soon = fc_nothing_soon();
+    if (t > 0) {
+        fc_want_rows(s, &soon, grown(p, t - 1, 1, b0).at, 0, rows, n);
+        fc_want_rows(s, &soon, state(p, t - 1, b0), 0, rows, n);
+        fc_want_rows(s, &soon, fc_grad_at(p, t - 1, b0), 0, rows, n);
+        fc_want_rows(s, &soon, p->tape->mixed, before, rows, n);
+        fc_want_rows(s, &soon, p->y, before, rows, n);
+    }
+    fc_multiply(s, rows, fc_grad_at(p, t, b0), p->row_n, &p->value_x, (void *)y.at, n, &soon);
     s->kn->dots(b1 - b0, 1, n, y, (fc_in){step_row(p, p->tape->mixed, t, b0, n), n}, 1,
                 (fc_out){step_row(p, p->r, t, b0, 1), 1});
 }
@@ -321,7 +331,11 @@ static void inputs(void *context, int member, int64_t chunk, int64_t link)
     (void)link;
     if (!s->net->shared) {
         y = fc_at(p->member_y, member * p->y_length, s->size);
-        fc_multiply(s, count, g, p->row_n, &p->value_x, y, n);
+        fc_soon soon = fc_nothing_soon();
+        fc_want_rows(s, &soon, p->x, r, count, n);
+        fc_want_rows(s, &soon, p->tape->grown_x, r, count, n);
+        fc_want_rows(s, &soon, p->dx, r, count, n);
+        fc_multiply(s, count, g, p->row_n, &p->value_x, y, n, &soon);
     }
     const int alone = s->k == 0 && !s->infinite;
     const fc_state_grad grad = {

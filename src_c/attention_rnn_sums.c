@@ -158,7 +158,7 @@ void fc_score_weights(void *context, int member, int64_t unit, int64_t link)
     complete_gram(p, sums_at(p, p->parts / 2 + first), j, gram.cols,
                   fc_at(p->member_y, member * p->y_length, s->size));
     fc_multiply(s, n, fc_at(p->w_k, at, s->size), p->row_n, &gram, fc_at(p->dw_q, at + j, s->size),
-                n);
+                n, NULL);
     fc_multiply(s, n, fc_at(p->w_q, at, s->size), p->row_n, &gram, fc_at(p->dw_k, at + j, s->size),
-                n);
+                n, NULL);
 }

@@ -104,7 +104,26 @@ typedef struct {
     int64_t x_width, h_width;
 } work;
 
-/* s, u = x.W_c, x.W_x. Rows that lie one behind the other in x are one product. */
+/* The tape's place for a block's x, and the x of the next one: where they lie in one piece, and are
+ * not too much for L2. */
+static fc_soon inputs_soon(const job *job, const work *w)
+{
+    const fc_gated_rnn *net = job->net;
+    const int64_t row = fc_row_of(net, w->t0, w->part.b0), last = net->steps * net->batch;
+    const int64_t rows = w->steps * net->batch, next = row + rows, bytes = net->inputs * job->size;
+    fc_soon soon = fc_nothing_soon();
+    if (net->batch_first || w->part.b1 - w->part.b0 < net->batch || rows * bytes > 128 << 10)
+        return soon;
+    if (job->tape.x && w->part.j0 == 0)
+        fc_want_soon(&soon, fc_at(job->tape.x, row * net->inputs, job->size), rows * bytes);
+    fc_want_soon(&soon, fc_at(job->x, next * net->inputs, job->size),
+                 fc_least(rows, last - next) * bytes);
+    return soon;
+}
+
+/* s, u = x.W_c, x.W_x. Rows that lie one behind the other in x are one product. Of the next steps
+ * and the tape some is brought to L2 meanwhile: 71 in place of 79 thousand cycles for 4 steps
+ * (B 32, n 64, m 64). */
 static void project(const job *job, const work *w)
 {
     const fc_gated_rnn *net = job->net;
@@ -114,15 +133,18 @@ static void project(const job *job, const work *w)
                  .a_row = w->x_rows, .a_tap = &tap, .a_step = 1,
                  .a = fc_at(job->x, fc_row_of(net, w->t0, w->part.b0) * n, size),
                  .b_tap = &tap, .c_row = job->s_row};
+    fc_soon soon = inputs_soon(job, w);
     for (int64_t j = w->part.j0; j < w->part.j1; j += w->x_width) {
         const fc_panel panel = fc_panel_at(job->kernels, j, w->part.j1, w->x_width);
         g.n = panel.count;
         g.b_step = panel.stride;
         g.b = fc_at(job->panels_c, j * n, size);
         g.c = fc_at(w->s, j, size);
+        fc_ask_soon(job->kernels, &g, &soon, 0);
         job->kernels->gemm(&g);
         g.b = fc_at(job->panels_x, j * n, size);
         g.c = fc_at(w->u, j, size);
+        fc_ask_soon(job->kernels, &g, &soon, 0);
         job->kernels->gemm(&g);
     }
 }
@@ -130,7 +152,7 @@ static void project(const job *job, const work *w)
 /* s += W_h h[t-1]; every other step goes backwards through the panels, so that what the caches
  * still hold of them is used before it is evicted. */
 static void add_states(const job *job, const work *w, int64_t t, const void *prev,
-                       const int64_t *prev_rows, void *s)
+                       const int64_t *prev_rows, void *s, fc_soon *soon)
 {
     const int64_t size = job->size, m = job->net->states, tap = 0, j0 = w->part.j0;
     const int64_t panels = (w->part.j1 - j0 + w->h_width - 1) / w->h_width;
@@ -143,8 +165,25 @@ static void add_states(const job *job, const work *w, int64_t t, const void *pre
         g.b = fc_at(job->panels_h, j * m, size);
         g.b_step = panel.stride;
         g.c = fc_at(s, j, size);
+        fc_ask_soon(job->kernels, &g, soon, (panels - 1 - i) * w->h_width * m * size);
         job->kernels->gemm(&g);
     }
+}
+
+/* The product before a gate. Where the rows that the gate writes lie one behind the other, and few
+ * enough for L2, they are brought there meanwhile: with a tape (T 100, B 32, n 64, m 64) a gate
+ * takes 3400 in place of 4900 cycles, and of 7400 beside strangers in L3. */
+static void add_before(const job *job, const work *w, int64_t t, const int64_t *prev_rows,
+                       const void *prev, void *s, const fc_gate *gate)
+{
+    const int64_t bytes = gate->rows * gate->count * job->size;
+    const void *const written[] = {gate->h, gate->h_tape, gate->c_tape, gate->u_tape};
+    const int near = gate->rows >= job->kernels->rows && gate->h_row == gate->count
+                     && 4 * bytes <= 512 << 10;
+    fc_soon soon = fc_nothing_soon();
+    for (int i = 0; i < 4 && near; i++)
+        fc_want_soon(&soon, written[i], bytes);
+    add_states(job, w, t, prev, prev_rows, s, &soon);
 }
 
 /* h = 0 from each sequence's length on. */
@@ -187,9 +226,6 @@ static void step(const job *job, const work *w, int64_t t)
     const void *prev = t ? fc_at(job->h, fc_row_of(net, t - 1, 0) * m, size) : start;
     const int64_t prev_row = t ? h_row : job->h0 ? m : 0;
     const int64_t first = (t - w->t0) * (w->part.b1 - b) * job->s_row;
-    if (t || !job->no_start)
-        add_states(job, w, t, prev, (t ? job->h_rows : job->h0_rows) + b,
-                   fc_at(w->s, first, size));
     const fc_gate gate = {
         .rows = w->part.b1 - b, .count = w->part.j1 - j, .s_row = job->s_row,
         .s = fc_at(w->s, first + j, size), .u = fc_at(w->u, first + j, size),
@@ -201,6 +237,9 @@ static void step(const job *job, const work *w, int64_t t)
         .b_x = job->b_x ? fc_at(job->b_x, j, size) : job->zeros,
         .h_prev = fc_at(prev, b * prev_row + j, size), .prev_row = prev_row,
     };
+    if (t || !job->no_start)
+        add_before(job, w, t, (t ? job->h_rows : job->h0_rows) + b, prev, fc_at(w->s, first, size),
+                   &gate);
     job->kernels->gate(&gate);
     end_sequences(job, &w->part, t);
 }

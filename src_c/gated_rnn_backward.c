@@ -80,7 +80,7 @@ static void fill_taps(const job *job, int64_t member, int64_t columns, int64_t w
 }
 
 /* carry += W_h^T ds[t], or elsewhere; every other step goes backwards through the panels, so that
- * what the caches still hold of them is used before it is evicted. `soon` may be NULL. */
+ * what the caches still hold of them is used before it is evicted. */
 static void add_states(const share *own, const fc_part *part, int64_t t, void *to, int64_t to_row,
                        fc_soon *soon)
 {
@@ -98,8 +98,7 @@ static void add_states(const share *own, const fc_part *part, int64_t t, void *t
         g.b_tap = fc_taps_in(job, own->member, &panel, width);
         g.b_step = panel.stride;
         g.c = fc_at(to, part->b0 * to_row + j, size);
-        for (int s = 0; s < 2; s++)
-            g.soon[s] = fc_next_soon(soon, job->taps * job->tap, panel.stride * size);
+        fc_ask_soon(job->kernels, &g, soon, (panels - 1 - i) * width * g.taps * g.k * size);
         job->kernels->gemm(&g);
     }
 }
@@ -140,11 +139,13 @@ static void add_before(const share *own, const fc_part *part, int64_t t, const f
 {
     const job *job = own->job;
     const int64_t bytes = gate->rows * gate->count * job->size;
-    fc_soon soon[] = {fc_piece(gate->c_tape, bytes), fc_piece(gate->u_tape, bytes),
-                      fc_piece(gate->grad_h, bytes), fc_piece(gate->h_prev, bytes), {0}};
-    const int near = gate->h_row == gate->count && gate->prev_row == gate->count
-                     && 4 * bytes <= 512 << 10;
-    add_states(own, part, t, job->carry, job->row, near ? soon : NULL);
+    const void *const read[] = {gate->c_tape, gate->u_tape, gate->grad_h, gate->h_prev};
+    const int near = gate->rows >= job->kernels->rows && gate->h_row == gate->count
+                     && gate->prev_row == gate->count && 4 * bytes <= 512 << 10;
+    fc_soon soon = fc_nothing_soon();
+    for (int i = 0; i < 4 && near; i++)
+        fc_want_soon(&soon, read[i], bytes);
+    add_states(own, part, t, job->carry, job->row, &soon);
 }
 
 static void step(const share *own, const fc_part *part, int64_t t)
@@ -181,8 +182,9 @@ static void finish_h0(const share *own, const fc_part *part)
                           .to = fc_at(job->grads.h0, at, size),
                           .to_row = m, .to_step = 1, .rows = part->b1 - part->b0,
                           .length = part->j1 - part->j0};
+    fc_soon soon = fc_nothing_soon();
     job->kernels->copy_rows(&copy);
-    add_states(own, part, 0, job->grads.h0, m, NULL);
+    add_states(own, part, 0, job->grads.h0, m, &soon);
 }
 
 /* --- a member --------------------------------------------------------------------------------- */

@@ -370,6 +370,7 @@ typedef struct fc_kernels {
     int64_t rows;    /* of the register tile at its widest: worth making m a multiple */
     int64_t width;   /* lanes of the register tile, for m >= rows: worth cutting n into */
     int64_t width_4, width_2;   /* the same for m <= 4 and m <= 2 */
+    int64_t ahead;   /* bytes of each row of fc_gemm's soon that a whole tile asks for */
     void (*gemm)(const fc_gemm *);
     void (*depthwise)(const fc_depthwise *);
     void (*channelwise)(const fc_channelwise *);
