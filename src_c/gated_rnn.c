@@ -165,7 +165,9 @@ static void add_states(const job *job, const work *w, int64_t t, const void *pre
         g.b = fc_at(job->panels_h, j * m, size);
         g.b_step = panel.stride;
         g.c = fc_at(s, j, size);
-        fc_ask_soon(job->kernels, &g, soon, (panels - 1 - i) * w->h_width * m * size);
+        const int64_t next = (t % 2 ? j - w->h_width : j + w->h_width) * m;
+        fc_ask_panel(job->kernels, &g, soon, fc_at(job->panels_h, next, size), panels - 1 - i,
+                     w->h_width * m * size);
         job->kernels->gemm(&g);
     }
 }

@@ -98,7 +98,9 @@ static void add_states(const share *own, const fc_part *part, int64_t t, void *t
         g.b_tap = fc_taps_in(job, own->member, &panel, width);
         g.b_step = panel.stride;
         g.c = fc_at(to, part->b0 * to_row + j, size);
-        fc_ask_soon(job->kernels, &g, soon, (panels - 1 - i) * width * g.taps * g.k * size);
+        const int64_t next = (t % 2 ? j - width : j + width) * g.taps * g.k;
+        fc_ask_panel(job->kernels, &g, soon, fc_at(job->panels_h, next, size), panels - 1 - i,
+                     width * g.taps * g.k * size);
         job->kernels->gemm(&g);
     }
 }

@@ -90,4 +90,19 @@ static inline fc_panel fc_panel_at(const fc_kernels *kernels, int64_t column, in
     return (fc_panel){column, count, fc_round_up(count, kernels->lanes)};
 }
 
+/* What a product with one panel of a matrix asks for, while `left` more of `bytes` each follow: the
+ * next panel, where they are so large that it comes from L3; else, and with the last one, `soon`
+ * (m 1024, B 64 and m 512, B 16, both ways: float64 1.03 times as fast, float32 1.0 to 1.05). */
+static inline void fc_ask_panel(const fc_kernels *kernels, fc_gemm *g, fc_soon *soon,
+                                const void *next, int64_t left, int64_t bytes)
+{
+    fc_soon panel = fc_nothing_soon();
+    if (left > 0 && bytes > 64 << 10) {
+        fc_want_soon(&panel, next, bytes);
+        soon = &panel;
+        left = 0;
+    }
+    fc_ask_soon(kernels, g, soon, left * bytes);
+}
+
 #endif
