@@ -5,6 +5,7 @@
 #include "conv_thin.h"
 #include "conv_winograd.h"
 #include "conv_winograd_plan.h"
+#include "conv_winograd_weight_grad_plan.h"
 
 typedef struct {
     const fc_axis *axis;                          /* the sum's */
@@ -37,17 +38,19 @@ static double vectors(const transformed *t, double channels)
     return whole + (t->lanes * t->size == 64 && left && left * 2 <= t->lanes ? 0.75 : left > 0);
 }
 
-/* `mixed`: does the pass cut an axis into tiles of two sizes? */
-static figures figures_of(const transformed *t, int mixed)
+static figures figures_of(const transformed *t, int pass)
 {
     const fc_axis *axis = t->axis;
     fc_line y, x;
     fc_line_of(&axis[1], &y);
     fc_line_of(&axis[2], &x);
-    if (mixed)
+    if (pass != FC_GRAD_WEIGHT)
         fc_line_mix(&y, &x);
+    const fc_strips strips = pass == FC_GRAD_WEIGHT
+                             ? fc_winograd_grad_strips(&y, &x, (int64_t)t->batch)
+                             : fc_strips_of(&y, &x, (int64_t)t->batch);
     return (figures){
-        .of = fc_strips_of(&y, &x, (int64_t)t->batch),
+        .of = strips,
         .points = (double)(y.points * x.points), .tiles = (double)(y.tiles * x.tiles),
         .products = (double)(fc_line_products(&y) * fc_line_products(&x)),
         .share = share(&y) * share(&x),
@@ -139,7 +142,7 @@ static multiplied multiply_tiles(const transformed *t, const figures *n, const p
 static void transforms(const transformed *t, double term[FC_TERMS])
 {
     const fc_axis *axis = t->axis;
-    const figures n = figures_of(t, 1);
+    const figures n = figures_of(t, FC_FORWARD);
     const pieces cut = cut_tiles(t, &n);
     const multiplied m = multiply_tiles(t, &n, &cut);
     const double items = t->batch * t->groups, strips = t->groups * (double)n.of.strips;
@@ -179,7 +182,7 @@ static void transforms(const transformed *t, double term[FC_TERMS])
 static void transforms_grad_weight(const transformed *t, double term[FC_TERMS])
 {
     const fc_axis *z = &t->axis[0];
-    const figures n = figures_of(t, 0);
+    const figures n = figures_of(t, FC_GRAD_WEIGHT);
     const double terms = (double)(n.of.strips * n.of.segment), taps = (double)z->taps;
     const double items = t->batch * t->groups, strips = t->groups * (double)n.of.strips;
     const double sources = items * n.deep * n.sources, results = items * n.depth * n.results;
@@ -193,7 +196,7 @@ static void transforms_grad_weight(const transformed *t, double term[FC_TERMS])
     const int in_a_row = z->cells == 1 && z->outputs == 1 && n.phases == 1;
     const double added = all.vectors * n.products * taps * chunks;
     const double counted[FC_TERMS] = {
-        all.cycles * n.products * meetings * terms,
+        all.cycles * n.products * n.share * meetings * terms,
         all.tiles * n.products * (in_a_row ? chunks : meetings * (double)n.of.strips),   /* begun */
         added,                                            /* vectors of M */
         sums > 1 << 20 ? added : 0,                       /* and not in L2 */

@@ -280,7 +280,9 @@ static void transform_fused(const fc_tiled *t, const fc_vectors *by, const windo
         const int64_t before = fc_least(fc_most(some, 0), width);
         const int64_t behind = fc_least(fc_parts(w->right - from, t->stride_x), width);
         fc_winograd_inputs inputs = {
-            .points = (int)x->all, .less_y = fc_line_less(y) + at->less, .less_x = fc_line_less(x),
+            .kind = t->kind, .points = (int)x->all, .length = (int)reach(t, x),
+            .high = (int)reach(t, y) - at->less, .wide = (int)reach(t, x),
+            .less_y = fc_line_less(y) + at->less, .less_x = fc_line_less(x),
             .tiles = whole, .step = x->tile, .spread = x->spread,
             .before = before, .behind = behind,
             .from = stage + (row * across + from + before * t->stride_x - w->left) * vec_bytes,
@@ -293,6 +295,7 @@ static void transform_fused(const fc_tiled *t, const fc_vectors *by, const windo
             continue;
         const int64_t done = whole * x->tile;   /* columns */
         inputs.less_x = 1;
+        inputs.wide--;
         inputs.tiles = tiles - whole;
         inputs.step = x->tile - 1;
         inputs.before = fc_most(before - done, 0);
@@ -351,7 +354,8 @@ static void transform(const fc_tiled *t, int64_t group, int64_t channel, int64_t
     const char *plane = t->array + plane_of(t, group, channel, depth, at.image) * t->size;
     const int64_t channels = fc_least(by->lanes, t->channels - channel);
     const int64_t tiles = t->whole ? t->strips->segment : at.tiles;
-    const int fused = t->kind == FC_WINOGRAD_DATA && x->all == y->all && x->taps > 1;
+    const int fused = x->all == y->all && x->taps > 1
+                      && (t->kind == FC_WINOGRAD_DATA || x->tile == y->tile);
     for (int64_t i = 0; i < y->points && !fused; i++) {
         memset(rows + i * t->across * vec_bytes, 0, (size_t)(before * vec_bytes));
         memset(rows + (i * t->across + behind) * vec_bytes, 0,

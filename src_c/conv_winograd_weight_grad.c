@@ -53,10 +53,11 @@ static int is_live(const plan *p, int64_t point, int64_t phase)
         && phase % x->phases < fc_line_live(x, point % x->points);
 }
 
-/* The terms of a product over the strips of a chunk: runs of *k tiles that lie in a row, in X and
- * in Y, in as few runs as that can be said. Returns how many. */
+/* The terms of a product at one point over the strips [from, from + strips) of a chunk: runs of *k
+ * tiles that lie in a row, in X and in Y, in as few runs as that can be said. Smaller tiles have
+ * nothing at infinity. Returns how many. */
 static int64_t list_terms(const plan *p, const scratch *s, int64_t tap, int64_t phase,
-                          int64_t strips, int64_t *k)
+                          int64_t point, int64_t from, int64_t strips, int64_t *k)
 {
     const fc_axis *z = &p->axis[0];
     const int64_t x_plane = p->strips.segment * p->x.pitch;
@@ -64,30 +65,35 @@ static int64_t list_terms(const plan *p, const scratch *s, int64_t tap, int64_t 
     int64_t live, runs = 0;   /* outputs that meet a cell */
     const int64_t first = fc_axis_inside(z, tap, &live);
     const int64_t cell = first * z->step + z->offset + tap * z->tap_step;
-    const int dense = z->step == 1 && p->phases == 1;   /* planes lie in both as they meet */
+    const fc_line *y = &p->strips.y, *x = &p->strips.x;
+    const int64_t whole = x->whole * x->spread;   /* tiles of a strip */
+    const int less_x = point % x->points == x->points - 1 && whole < x->tiles;
+    const int less_y = point / x->points == y->points - 1 && y->whole * y->spread < y->tiles;
+    /* Do planes lie in both as they meet? */
+    const int dense = z->step == 1 && p->phases == 1 && !less_x;
     const int64_t together = dense ? live : 1;
-    *k = p->strips.segment * together;
+    *k = less_x ? whole : p->strips.segment * together;
     for (int64_t strip = 0; strip < strips; strip++)
-        for (int64_t i = 0; i < live; i += together) {
+        for (int64_t i = 0; i < live && !(less_y && fc_strip_at(&p->strips, from + strip).less);
+             i += together) {
             s->a_tap[runs] = strip * p->x.strip
                              + ((cell + i * z->step) * p->phases + phase) * x_plane;
             s->b_tap[runs++] = strip * p->y.strip + (first + i) * y_plane;
         }
-    if (dense && live == z->cells && live == z->outputs) {   /* all of them */
+    if (dense && !less_y && live == z->cells && live == z->outputs) {   /* all of them */
         *k *= strips;
         runs = 1;
     }
     return runs;
 }
 
-/* M of one block, tap of z and phase (+)= X^T Y, over the strips of a chunk. */
+/* M of one block, tap of z and phase (+)= X^T Y, over the strips [from, from + strips) of a
+ * chunk. */
 static void multiply(const call *c, const scratch *s, const block *of, int64_t tap, int64_t phase,
-                     int64_t strips, int accumulate, char *m)
+                     int64_t from, int64_t strips, int accumulate, char *m)
 {
     const plan *p = c->p;
     const int64_t filters = fc_round_up(of->filters, c->by[1].lanes), word = p->size;
-    int64_t k;
-    const int64_t taps = list_terms(p, s, tap, phase, strips, &k);
     for (int64_t i = 0; i < p->points; i++) {
         char *to = m + i * p->m_point * word;
         if (!is_live(p, i, phase)) {
@@ -95,6 +101,8 @@ static void multiply(const call *c, const scratch *s, const block *of, int64_t t
                 memset(to, 0, (size_t)(p->m_point * word));
             continue;
         }
+        int64_t k;
+        const int64_t taps = list_terms(p, s, tap, phase, i, from, strips, &k);
         fc_gemm g = {
             .m = of->channels, .n = filters, .taps = taps, .k = k,
             .a = s->vx + (i * p->x.point + of->channel / p->high * p->x.block) * word,
@@ -117,8 +125,8 @@ static int64_t x_bytes(const plan *p) { return p->points * p->x.point * p->size;
 static int64_t y_bytes(const plan *p) { return (p->points * p->y.point + p->wide) * p->size; }
 
 /* This member's share of the blocks of M, for one chunk. */
-static void drain(call *c, const scratch *s, int64_t group, int64_t chunk, int64_t strips,
-                  int member, int team)
+static void drain(call *c, const scratch *s, int64_t group, int64_t chunk, int64_t first,
+                  int64_t strips, int member, int team)
 {
     const plan *p = c->p;
     const int64_t each = p->chunks / p->parts;
@@ -129,8 +137,8 @@ static void drain(call *c, const scratch *s, int64_t group, int64_t chunk, int64
         const block of = fc_winograd_block_of(p, group, unit);
         char *m = part ? part + unit * p->m_block * p->size : s->m;
         for (int64_t i = 0; i < p->axis[0].taps * p->phases; i++)
-            multiply(c, s, &of, i / p->phases, i % p->phases, strips, chunk % each > 0,
-                     m + i * p->m_tap * p->size);
+            multiply(c, s, &of, i / p->phases, i % p->phases, first, strips,
+                     chunk % each > 0, m + i * p->m_tap * p->size);
         if (p->parts == 1 && chunk == p->chunks - 1
             && !fc_winograd_to_weights(p, &s->taps, c->by, &of, m, c->dw))
             __atomic_store_n(&c->odd, 1, __ATOMIC_RELAXED);
@@ -234,7 +242,7 @@ static void work(void *context, int member, int team)
                           sharers);
             if (sharers > 1)
                 fc_barrier_wait(&c->barrier, sharers);
-            drain(c, &s, group, chunk, last - first, sharer, sharers);
+            drain(c, &s, group, chunk, first, last - first, sharer, sharers);
             if (sharers > 1)
                 fc_barrier_wait(&c->barrier, sharers);
         }

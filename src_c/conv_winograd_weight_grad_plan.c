@@ -73,6 +73,17 @@ int fc_winograd_tap_is_idle(const plan *p, int64_t tap)
     return !inside;
 }
 
+fc_strips fc_winograd_grad_strips(fc_line *y, fc_line *x, int64_t batch)
+{
+    const fc_line alike = *x;
+    fc_line_mix(y, x);
+    const fc_strips strips = fc_strips_of(y, x, batch);
+    if (strips.segments == 1)
+        return strips;
+    *x = alike;
+    return fc_strips_of(y, x, batch);
+}
+
 int fc_winograd_plan_grad_weight(plan *p, const fc_conv *conv, int threads, int *team)
 {
     fc_line y, x;
@@ -80,6 +91,7 @@ int fc_winograd_plan_grad_weight(plan *p, const fc_conv *conv, int threads, int 
                   along_x = fc_axis_forward(conv, 2);
     if (!fc_line_of(&along_y, &y) || !fc_line_of(&along_x, &x))
         return 0;
+    const fc_strips strips = fc_winograd_grad_strips(&y, &x, conv->batch);
     *p = (plan){
         .kernels = fc_active[conv->dtype], .lanes = fc_active[conv->dtype]->lanes,
         .size = conv->dtype == FC_F32 ? 4 : 8, .groups = conv->groups,
@@ -87,7 +99,7 @@ int fc_winograd_plan_grad_weight(plan *p, const fc_conv *conv, int threads, int 
         .axis = {along_z, along_y, along_x}, .taps = fc_volume(conv->kernel),
         .row = conv->kernel[2],
         .phases = y.phases * x.phases, .points = y.points * x.points,
-        .strips = fc_strips_of(&y, &x, conv->batch),
+        .strips = strips,
     };
     p->x = (fc_tiled){
         .kernels = p->kernels, .size = p->size, .lanes = p->lanes, .strips = &p->strips,

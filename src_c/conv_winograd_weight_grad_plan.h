@@ -25,6 +25,10 @@ typedef struct {
     int64_t m_point, m_tap, m_block;
 } fc_winograd_grad_plan;
 
+/* Both axes in tiles of two sizes where that is less work: 8 x 14 x 14 take 0.91 to 0.94 of the
+ * time. Along x only where a strip is a whole row of tiles, so that all have as many of each. */
+fc_strips fc_winograd_grad_strips(fc_line *y, fc_line *x, int64_t batch);
+
 /* Filled in, and whether it fits; `team`: of how many members. */
 int fc_winograd_plan_grad_weight(fc_winograd_grad_plan *plan, const fc_conv *conv, int threads,
                                  int *team);

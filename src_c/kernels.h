@@ -329,15 +329,20 @@ typedef struct {
     int64_t to_row, to_point;
 } fc_winograd_square;
 
-/* DATA along both axes in one pass, for a row of `tiles` tiles. Tile t = spread * i + phase
- * looks at the columns start + k * spread, k < points - less_x,
- * start = spread * step * i + phase, of points - less_y lines
+/* DATA or FILTER along both axes in one pass, for a row of `tiles` tiles. Tile
+ * t = spread * i + phase looks at the columns start + k * spread,
+ * start = spread * step * i + phase: of DATA k < points - less_x, of points - less_y lines; of
+ * FILTER k < wide, of `high` lines
  *
  *     from[y * from_y + (column - before) * from_x]     before <= column < behind, else 0
  *
- * and its points go to to[to_tile[t] + y * to_row + k * to_point]. */
+ * and its points go to to[to_tile[t] + y * to_row + k * to_point], but for infinity where an axis
+ * has less. */
 typedef struct {
-    int points, less_y, less_x;
+    int kind, points;
+    int length, high, wide;        /* of FILTER 2 <= length <= 4 with six points, 4 with five; high
+                                    * and wide are length or one less */
+    int less_y, less_x;
     int64_t tiles, step, spread;   /* 2 <= step <= 4 */
     int64_t before, behind;
     const void *from;
