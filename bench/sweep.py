@@ -18,9 +18,12 @@ itself takes the time.
 import argparse
 import contextlib
 import dataclasses
+import itertools
 import json
 import math
 import os
+import pathlib
+import re
 import statistics
 import time
 
@@ -31,6 +34,12 @@ from fastconv import _core
 
 PASSES = "forward", "prepared", "grad_input", "grad_weight"
 ISAS, DTYPES = _core.isa_names(), ("float32", "float64")
+PRICES = pathlib.Path(__file__).parents[1] / "src_c" / "conv_prices.h"
+# The last of a way's operations, as src_c/conv_count_parts.h names them.
+SHARED = (
+    "EVERY_OTHER", "MEMORY", "FAR", "ASKED", "CROWDED", "CROWDED_L2", "KEPT", "KEPT_LINES", "IDLE",
+    "FILLED", "LAST",
+)  # fmt: skip
 LEAST_FLOPS, LARGEST_FLOPS, LARGEST_BYTES = 5e4, 3e8, 8e6
 # Larger arrays than some 16 MB are new pages at each call, which is not what is compared here.
 # What takes FAR times the fastest after two calls is not looked at again; a pass whose choice seems
@@ -66,7 +75,8 @@ class Case:
 
 def draw(random):
     """Any geometry: signals, images or volumes; dense, grouped and depthwise layers and first ones,
-    which have few channels; patches; long kernels along lines; odd sizes among them."""
+    which have few channels; patches; long kernels, and longer ones along lines; odd sizes among
+    them."""
 
     def between(least, most):  # small ones as often as large ones
         return int(least * ((most + 1) / least) ** random.random())
@@ -78,7 +88,7 @@ def draw(random):
         )
 
     rank = int(random.choice([1, 2, 2, 2, 3]))
-    kinds = ["dense"] * 3 + ["grouped"] + ["depthwise"] * 2 + ["first", "line", "patches"]
+    kinds = ["dense"] * 3 + ["grouped"] + ["depthwise"] * 2 + ["first", "long", "line", "patches"]
     kind = random.choice(kinds)
     groups, channels, filters = 1, between(4, 512), between(4, 512)
     if kind == "grouped":
@@ -92,7 +102,15 @@ def draw(random):
             n if n < 8 else n // 8 * 8 for n in (groups, channels, filters)
         )
     kernel = on_axes([1, 2, 3, 3, 3, 4, 5, 5, 6, 7])
-    if kind == "line":
+    if kind == "long":
+        channels, filters = (
+            n if random.random() < 0.5 else n // 16 + 1 for n in (channels, filters)
+        )
+        kernel = on_axes([6, 7, 7, 8, 9, 9, 10, 11, 13, 15, 17, 21])
+        if rank > 1 and random.random() < 0.3:  # along one axis alone
+            along = random.integers(rank)
+            kernel = tuple(k if a == along else 1 for a, k in enumerate(kernel))
+    elif kind == "line":
         rank, groups, channels, filters = 1, between(1, 64), 1, 1
         kernel = (between(8, 500),)
     stride = on_axes([1, 1, 1, 1, 1, 1, 2, 3])
@@ -297,7 +315,7 @@ def fit(options):
     slow the machine was while a record was taken, clock and neighbours, all its ways have in
     common: that is fitted too, and left out, as only which of two ways takes longer matters."""
     records = read(options.files)
-    rows = []
+    prices = {way: [] for way in _core.WAYS}
     for isa in reversed(ISAS):  # narrow vectors first
         _core.select_isa(isa)
         samples = sampled([record for record in records if record["isa"] == isa])
@@ -311,13 +329,29 @@ def fit(options):
                 np.add.at(total, record, weights**2 * np.clip(off, -0.7, 0.7))
                 np.add.at(weight, record, weights**2)
             slow = total / weight
-        lines = ""
-        for way, (prices, error) in constants.items():
-            numbers = ", ".join(f"{c:.3g}" for c in prices)
-            lines += f"    {{{numbers}}},   /* {way} */\n"
+        for way, (numbers, error) in constants.items():
+            prices[way].append(numbers)
             print(f"{isa:9} {way:24} {len(samples[way][0]):5} times, error {error:.0%}")
-        rows.append(lines)
-    print("{{\n" + "}, {\n".join(rows) + "}};")
+    PRICES.write_text(repriced(PRICES.read_text(), prices))
+
+
+def repriced(text, prices):
+    """The table of conv_prices.h with other numbers; {way: [of an instruction set, ...]}."""
+    ways, lines = iter(_core.WAYS), []
+    for line in text.splitlines(keepends=True):
+        if line.startswith("    [FC_"):
+            of_way, own = list(zip(*prices[next(ways)], strict=True)), itertools.count()
+        found = re.match(r"        (\[(\w+)\] = )?\{.*?\}, *", line)
+        if found and "not fitted" not in line:
+            start, name = found[1] or "", found[2]
+            row = of_way[SHARED.index(name) - len(SHARED) if name else next(own)]
+            numbers = ", ".join(f"{price:.3g}" for price in row)
+            new = f"        {start}{{{numbers}}}, "
+            line = new.ljust(49 if name else 35) + line[found.end() :]
+        elif found:
+            next(own)
+        lines.append(line)
+    return "".join(lines)
 
 
 def sampled(records):

@@ -5,11 +5,11 @@
 
 #include "conv_count.h"
 
-/* The cheapest way (conv_job.h) for one of the three passes, of those that fit and that
- * conv->algorithm allows: FC_WINOGRAD falls back on the direct ones where it does not fit. Where
- * an algorithm is named, the choice among direct ways that differ in bits is the same on every
- * instruction set with fused multiply-adds. `prepared`: are Winograd's weights transformed
- * beforehand? */
+/* The way (conv_job.h) for one of the three passes, of those that fit and that conv->algorithm
+ * allows, that is never far from the cheapest, with few images or many: FC_WINOGRAD falls back on
+ * the direct ones where it does not fit. Where an algorithm is named, the choice among direct ways
+ * that differ in bits is the same on every instruction set with fused multiply-adds. `prepared`:
+ * are Winograd's weights transformed beforehand? */
 int fc_conv_choose(const fc_conv *conv, int pass, int prepared);
 
 /* What fc_conv_count counts, with FC_KERNEL_OF_1: nanoseconds that the cheapest way takes for the

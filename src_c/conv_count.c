@@ -22,7 +22,7 @@ int fc_conv_ways_differ(const fc_conv *conv, int pass)
         || conv->groups != (pass == FC_FORWARD ? conv->in_channels : conv->out_channels);
 }
 
-/* --- products (gemm_kernel.inc) ------------------------------------------------------------------ */
+/* --- products (gemm_kernel.inc) -------------------------------------------------------------- */
 
 /* Register tiles of the instruction sets (isa_*.c), in rows and vectors; the most rows of those
  * that wait for their loads; what a cycle starts, in multiply-adds of a vector, and what a
@@ -31,7 +31,9 @@ typedef struct { int64_t rows, cols, cols_4, cols_2, few; double starts, load; i
 
 static const tiles *tiles_of(double lanes, double size)
 {
-    static const tiles all[3] = {{4, 3, 3, 6, 3, 1, 0.5, 0}, {4, 3, 3, 6, 3, 2, 0.5, 0}, {8, 3, 6, 8, 2, 1, 1, 1}};
+    static const tiles all[3] = {
+        {4, 3, 3, 6, 3, 1, 0.5, 0}, {4, 3, 3, 6, 3, 2, 0.5, 0}, {8, 3, 6, 8, 2, 1, 1, 1}
+    };
     return &all[(int64_t)(lanes * size) / 32];
 }
 
@@ -76,7 +78,7 @@ void fc_count_product(double rows, double n, double lanes, double size, double t
         add_band(of, left, n, lanes, times, p);
 }
 
-/* --- all ways of a pass ---------------------------------------------------------------------------- */
+/* --- all ways of a pass ---------------------------------------------------------------------- */
 
 /* Cache lines of what is read and written; `turns`: an input gradient's phases are summed one
  * after the other, each reads all of dy, and those along the last axis write the same lines of
@@ -99,8 +101,8 @@ static double lines_turned(const fc_conv *conv)
     return 2 * (double)(conv->batch * conv->in_channels) * fc_count_volume(conv->in) * size / 64;
 }
 
-/* More than L2 keeps, and more than there is of L3 where others work too: 64 bytes a line. */
-enum { L2_LINES = (1 << 20) / 64, L3_LINES = (8 << 20) / 64 };
+/* More than L2 keeps of all operands, and than L3: 64 bytes a line. */
+enum { L2_LINES = (1 << 20) / 64, L3_LINES = L3_BYTES / 64 };
 
 void fc_conv_count(const fc_conv *conv, int pass, int prepared, int64_t bytes,
                    double terms[FC_WAYS][FC_TERMS])
@@ -121,8 +123,10 @@ void fc_conv_count(const fc_conv *conv, int pass, int prepared, int64_t bytes,
     for (int way = 0; way < FC_WAYS; way++) {
         const int patches = way == FC_PATCHES || way == FC_PATCHES_GRAD_WEIGHT;
         const int at_once = way == FC_CHANNELWISE || way == FC_PLANES;
+        const int asked = way == FC_PANELS && fc_volume(conv->kernel) == 1;
         const double far = patches ? lines_turned(conv) : once;
         if (terms[way][LAST] > 0 && far > L2_LINES)
-            terms[way][far > L3_LINES ? MEMORY : FAR] = patches || at_once ? far : turns;
+            terms[way][asked ? ASKED : far > L3_LINES ? MEMORY : FAR]
+                = patches || at_once ? far : turns;
     }
 }

@@ -12,7 +12,7 @@ enum { FC_FORWARD, FC_GRAD_INPUT, FC_GRAD_WEIGHT };
 
 /* Counted operations of a way. The last is 1 for each sum (one for each phase of an input
  * gradient): where it is 0 the way does not fit. */
-enum { FC_TERMS = 26 };
+enum { FC_TERMS = 32 };
 
 /* Bytes of a vector of the instruction set in force. */
 int64_t fc_vector_bytes(const fc_conv *conv);

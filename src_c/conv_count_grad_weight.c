@@ -25,6 +25,7 @@ static void channels(const fc_conv *conv, double lanes, double term[FC_TERMS])
         fc_count_product(left, n, lanes, size, times * (left > 0), &all);
     }
     const double products = groups * (double)shape.products;
+    const double strip = shape.cells / (double)shape.strips * some * size;   /* bytes, turned */
     const double turned = (blocks - 1) * some + rest;
     const double fours = (blocks - 1) * fc_count_by_fours(some, line)
                          + fc_count_by_fours(rest, line);
@@ -49,6 +50,7 @@ static void channels(const fc_conv *conv, double lanes, double term[FC_TERMS])
         products * blocks * (whole + (left > 0)),
         groups * filters * channels * taps,
         shape.apart ? 0 : groups * filters * turned_at_end,
+        strip > L1_BYTES ? groups * all.loads * shape.terms : 0,   /* vectors of x, not from L1 */
         [LAST] = 1,
     };
     fc_count_add(term, counted);
@@ -69,6 +71,7 @@ static void dots(const fc_conv *conv, const fc_weight_dots_shape *shape, double 
         batch * shape->cleared + shape->scratch,
         batch * shape->strips,
         (double)(conv->kernel[1] + conv->kernel[2]),      /* columns and rows planned */
+        batch * shape->far,
         [LAST] = 1,
     };
     fc_count_add(term, counted);

@@ -7,21 +7,29 @@
 #include "conv_channelwise.h"
 #include "conv_count.h"
 
-/* Counted beside what a way does itself: vectors of results filled before the sums come; lines
- * of results that nothing is summed for; of cells that some output can meet, lines and cells
- * copied; cache lines of what is read and written, where that is more than L2 keeps, and where
- * it comes from memory; vectors of results that are stored to every other place; lines of weights
- * that crowd a set of L1. Idle lines and crowded ones are for the direct ways, kept lines and cells
- * for Winograd's, in one place. */
+/* Counted beside what a way does itself, after it: vectors of results that are stored to every
+ * other place; cache lines of what is read and written, where that comes from memory, where it is
+ * more than L2 keeps, and where it is, but asked for ahead of time; lines of weights that crowd a
+ * set of L1, and of L2; of cells that some output can meet, cells and lines copied; lines of
+ * results that nothing is summed for; vectors of results filled before the sums come; sums. */
 enum {
-    LAST = FC_TERMS - 1, FILLED = LAST - 1, IDLE = LAST - 2, KEPT_LINES = LAST - 2,
-    CROWDED = LAST - 3, KEPT = LAST - 3, FAR = LAST - 4, MEMORY = LAST - 5, EVERY_OTHER = LAST - 6
+    EVERY_OTHER = 21, MEMORY, FAR, ASKED, CROWDED, CROWDED_L2, KEPT, KEPT_LINES, IDLE, FILLED, LAST
 };
+
+_Static_assert(LAST == FC_TERMS - 1, "FC_TERMS counts them all");
 
 static inline double fc_count_volume(const int64_t lengths[3])
 {
     return (double)fc_volume(lengths);
 }
+
+static inline double fc_count_taps(const fc_job *job)
+{
+    return (double)(job->axis[0].taps * job->axis[1].taps * job->axis[2].taps);
+}
+
+/* What caches keep of one operand, beside the others; of L3, where others work too. */
+enum { L1_BYTES = 24 << 10, L2_BYTES = 1 << 19, L3_BYTES = 4 << 20 };
 
 static inline void fc_count_add(double term[FC_TERMS], const double counted[FC_TERMS])
 {
@@ -44,6 +52,23 @@ static inline double fc_count_by_fours(double rows, double columns)
 {
     return 16 * floor(rows / 4) * floor(columns / 4);
 }
+
+/* What planes copy: vectors of whole lines, the zeros beside them among these, or, of every fifth
+ * cell or fewer, cells one by one; lines; vectors of zeros above and below. Vectors that hold zeros
+ * are laid column by column, all lines of one: calls, and columns of these. */
+typedef struct { double vectors, singly, lines, zeros, columns; } fc_copied;
+
+fc_copied fc_count_copied(const fc_job *job, const fc_planes_shape *shape, double lanes);
+
+/* One sum by a way of the direct algorithm. Of phases of a stride that planes take, `together`
+ * share one copy, and read the same weights at the same time. */
+void fc_count_panels(const fc_job *job, double lanes, double term[FC_TERMS]);
+void fc_count_planes(const fc_job *job, const fc_planes_shape *shape, double lanes,
+                     double together, double term[FC_TERMS]);
+void fc_count_depthwise(const fc_job *job, const fc_planes_shape *shape, double lanes,
+                        double term[FC_TERMS]);
+void fc_count_toeplitz(const fc_job *job, const fc_toeplitz_shape *shape, double lanes,
+                       double term[FC_TERMS]);
 
 /* Ways of two passes: lanes over channels, and patches, turned or, where `back`, turned back; their
  * convolution is FC_KERNEL_OF_1. */

@@ -126,8 +126,10 @@ static multiplied multiply_tiles(const transformed *t, const figures *n, const p
     multiplied all = {0};
     for (int64_t o = 0, run; o < z->outputs; o += run) {   /* depths with the same taps together */
         const int64_t taps = live_taps(z, o);
-        const double sums = slices * (double)fc_parts(taps * phases, fc_winograd_terms_at_once(slice, phases));
-        for (run = 1; (double)run < cut->together && o + run < z->outputs && live_taps(z, o + run) == taps;)
+        const int64_t at_once = fc_winograd_terms_at_once(slice, phases);
+        const double sums = slices * (double)fc_parts(taps * phases, at_once);
+        const int64_t end = o + (int64_t)fmin(cut->together, (double)(z->outputs - o));
+        for (run = 1; o + run < end && live_taps(z, o + run) == taps;)
             run++;
         const double tiles = t->batch * n->tiles * (double)run, rows = ceil(tiles / cut->bands);
         const fc_product now = by_blocks(t, rows, 32 / t->size, t->groups * tiles / rows);
@@ -167,12 +169,13 @@ static void transforms(const transformed *t, double term[FC_TERMS])
         t->prepared ? 0 : weights,                        /* weights transformed */
         t->prepared ? 0 : kernels * t->taps,
         weights * cut.chunks,                             /* weights read */
-        again ? weights * cut.chunks * fmax(0, 1 - kept / cut.u_bytes) : 0,   /* and not from a cache */
-        axis[1].place_step > 1 || axis[2].place_step > 1 ? lines : 0,   /* of outputs that lie apart */
+        again ? weights * cut.chunks * fmax(0, 1 - kept / cut.u_bytes) : 0,   /* from no cache */
+        axis[1].place_step > 1 || axis[2].place_step > 1 ? lines : 0,   /* of outputs apart */
         axis[2].place_step > 1 ? items * t->filters * n.depth * n.outputs : 0,
         cut.v_bytes / cut.chunks > 1 << 20 ? sources * n.products * tiles : 0,   /* not in L2 */
         cut.u_bytes > 1 << 20 ? weights * cut.chunks : 0,   /* nor are weights */
         cut.v_bytes / cut.chunks > 8 << 20 ? sources * n.products * tiles : 0,   /* not in L3 */
+        cut.u_bytes > L3_BYTES ? weights * (cut.chunks + !t->prepared) : 0,   /* nor are weights */
         [LAST] = 1,
     };
     fc_count_add(term, counted);
@@ -188,8 +191,8 @@ static void transforms_grad_weight(const transformed *t, double term[FC_TERMS])
     const double sources = items * n.deep * n.sources, results = items * n.depth * n.results;
     const double blocks = ceil(t->filters / block_of(t));
     const double sums = n.points * taps * n.phases * t->channels * blocks * block_of(t) * t->size;
-    const double chunks = fc_winograd_grad_weight_chunks(
-        terms * n.points * (n.deep * n.phases * n.sources + n.depth * n.results) * t->lanes * t->size, sums);
+    const double points = n.points * (n.deep * n.phases * n.sources + n.depth * n.results);
+    const double chunks = fc_winograd_grad_weight_chunks(terms * points * t->lanes * t->size, sums);
     const fc_product all = by_blocks(t, t->channels, fmin(t->lanes, 32 / t->size), t->groups);
     const double kernels = t->groups * t->channels * n.results;
     const double meetings = (double)fc_axis_meetings(z);
@@ -212,6 +215,7 @@ static void transforms_grad_weight(const transformed *t, double term[FC_TERMS])
         t->groups * n.products * taps * chunks * blocks,  /* products called for */
         t->groups * chunks,
         t->groups,
+        sums > L3_BYTES ? added : 0,                      /* vectors of M, not in L3 */
         [LAST] = 1,
     };
     fc_count_add(term, counted);

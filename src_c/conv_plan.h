@@ -13,7 +13,10 @@
 #include "conv.h"
 #include "scratch.h"
 
-static inline int64_t fc_volume(const int64_t lengths[3]) { return lengths[0] * lengths[1] * lengths[2]; }
+static inline int64_t fc_volume(const int64_t lengths[3])
+{
+    return lengths[0] * lengths[1] * lengths[2];
+}
 int64_t fc_gcd(int64_t a, int64_t b);
 
 typedef struct {

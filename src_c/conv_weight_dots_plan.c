@@ -10,6 +10,7 @@ enum {
     STRIP_OF_TAPS = 4096,    /* outputs: one plane of dy and one of x stay near it */
     BATCH_BYTES = 64 << 10,  /* of planes copied together, where filters take their turns */
     LARGEST_SCRATCH = 3 << 20,
+    L1_BYTES = 32 << 10,
 };
 
 static fc_taps_along taps_of(const fc_conv *conv, int a)
@@ -56,6 +57,9 @@ static void count_product(const plan *p, double times, int64_t rows, int64_t col
     const double tiles = (double)fc_parts(cols, 3);
     w->tiles += vectors * tile_cost(rows, cols, aligned);
     w->across += aligned ? 0 : vectors * tiles * (double)rows;
+    const int64_t planes = 1 + (p->axis < 0 ? rows : 1);   /* of x, and of dy */
+    if (planes * lines * k * p->size > L1_BYTES)
+        w->far += vectors * (tiles * (double)rows + (double)cols);
     w->lines += times * tiles * (double)lines;
     w->calls += times * (double)fc_parts(cols, FC_DOTS_COLUMNS);
 }
@@ -217,6 +221,6 @@ fc_weight_dots_shape fc_weight_dots_count(const fc_conv *conv, int64_t bytes)
         .tiles = groups * w.tiles, .across = groups * w.across, .lines = groups * w.lines,
         .calls = groups * w.calls, .sums = groups * w.sums, .copied = groups * w.copied,
         .edges = groups * w.edges, .singly = groups * w.singly, .cleared = groups * w.cleared,
-        .strips = groups * w.strips,
+        .strips = groups * w.strips, .far = groups * w.far,
     };
 }
