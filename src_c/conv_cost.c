@@ -7,8 +7,10 @@
  * small images, strided kernels of few channels, kernels of 1 on operands beyond L2, and weights
  * of 2 to 16 MB for few outputs. On 843 more (seeds 1021 to 1024, in no fit) what is chosen takes
  * 1.5 % longer on average than the fastest way would, 33 of 3212 times more than 30 %, at worst
- * 99 % (weight gradient, depthwise, 376 taps mostly in padding, SSE2). With such large weights it
- * is 4.5 % on the 72 layers of the fit, 13 % on 60 others, timed when strangers pressed on L3: how
+ * 99 % (weight gradient, depthwise, 376 taps mostly in padding, SSE2); on the last 123 of them,
+ * which alone were not looked at while the counts were chosen, 2.2 %, 10 of 472. Transposes in
+ * whole squares and lanes over channels that ask ahead came after the fit. With such large weights
+ * it is 4.5 % on the 72 layers of the fit, 13 % on 60 others, timed when strangers pressed on L3: how
  * fast that and memory are changes by more than the ways differ. One price is not fitted, that of
  * a panel's rows that lie in pages of their own: 1x1 kernels of 64 to 512 channels on images of
  * 40 x 40 to 112 x 112 gave it (64 x 112 x 112 -> 256: panels 66, planes 84 GF/s). Float and double

@@ -1,6 +1,5 @@
-/* What each way of a convolution does, counted: the operations that conv_cost.c gives a price.
- * conv_count_direct.c, conv_count_grad_weight.c and conv_count_winograd.c have a function for each
- * way.
+/* What each way of a convolution does, counted: the operations that conv_prices.h gives a price.
+ * The files conv_count_*.c have a function for each way.
  *
  * Counts depend on the geometry, the batch that `conv` has, the dtype and the bytes of a vector. */
 #ifndef FC_CONV_COUNT_H

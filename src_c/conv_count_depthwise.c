@@ -16,7 +16,7 @@ void fc_count_depthwise(const fc_job *job, const fc_planes_shape *shape, double 
     const double vectors = ceil((double)shape->width / lanes);
     const fc_copied cells = fc_count_copied(job, shape, lanes);
     const double counted[FC_TERMS] = {
-        lines * vectors * fc_count_taps(job),                   /* multiply-adds */
+        lines * vectors * fc_count_taps(job),             /* multiply-adds */
         (fours * (double)(y->taps + 3) + left * (double)y->taps) * vectors
             * (double)x->taps,                            /* loads */
         (fours + left) * ceil(vectors / (lanes * (double)job->size == 64 ? 4 : 2)),   /* tiles */
@@ -25,7 +25,7 @@ void fc_count_depthwise(const fc_job *job, const fc_planes_shape *shape, double 
         cells.singly,
         cells.lines,
         cells.columns,                                    /* that hold zeros */
-        left * vectors * fc_count_taps(job),                    /* multiply-adds in one line */
+        left * vectors * fc_count_taps(job),              /* multiply-adds in one line */
         items * rows,
         items,
         cells.zeros,
@@ -37,7 +37,7 @@ void fc_count_depthwise(const fc_job *job, const fc_planes_shape *shape, double 
 static double ragged(double rows) { return ceil(rows / 8) * 8 - rows; }
 
 void fc_count_toeplitz(const fc_job *job, const fc_toeplitz_shape *shape, double lanes,
-                     double term[FC_TERMS])
+                        double term[FC_TERMS])
 {
     const fc_axis *x = &job->axis[2];
     const double width = (double)job->kernels->width, rows = (double)job->rows;

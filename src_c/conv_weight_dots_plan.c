@@ -10,7 +10,7 @@ enum {
     STRIP_OF_TAPS = 4096,    /* outputs: one plane of dy and one of x stay near it */
     BATCH_BYTES = 64 << 10,  /* of planes copied together, where filters take their turns */
     LARGEST_SCRATCH = 3 << 20,
-    L1_BYTES = 32 << 10,
+    L1_BYTES = 32 << 10,     /* that a tile reads: both operands */
 };
 
 static fc_taps_along taps_of(const fc_conv *conv, int a)

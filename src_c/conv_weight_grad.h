@@ -1,4 +1,5 @@
-/* Two ways to the gradient of the weights; for depthwise kernels conv_channelwise.h has another.
+/* Two ways to the gradient of the weights; for depthwise kernels conv_channelwise.h has
+ * another.
  *
  * Both compute dw[f, c, r] = sum over n, o of dy[n, f, o] x[n, c, o * stride + r * dilation -
  * before] as matrix products: conv_weight_channels.c with lanes over channels, conv_weight_dots.c,
@@ -28,7 +29,8 @@ int fc_weight_channels(const fc_conv *conv, const void *dy, const void *x, void 
  * bytes of lanes; rows of these that are read across two cache lines; lines of outputs that
  * tiles are given; products called for and sums across lanes; vectors of so many bytes copied,
  * columns of them at the edges of planes, cells copied one by one, vectors cleared; strips of
- * outputs; vectors of tiles that L1 does not keep. And for all images, 64 bytes of scratch, `fits` where that is not too much. */
+ * outputs; vectors of tiles that L1 does not keep. And for all images, 64 bytes of scratch, `fits`
+ * where that is not too much. */
 typedef struct {
     int fits;
     double tiles, across, lines, calls, sums, copied, edges, singly, cleared, strips, far, scratch;

@@ -7,16 +7,21 @@
 
 static int64_t size_of(const fc_conv *conv) { return conv->dtype == FC_F32 ? 4 : 8; }
 
+int fc_weight_padding_along(const fc_axis *axis)
+{
+    for (int64_t r = 0; r < axis->taps; r++) {
+        int64_t inside;
+        fc_axis_inside(axis, r, &inside);
+        if (inside < axis->outputs)
+            return 1;
+    }
+    return 0;
+}
+
 int fc_weight_padding_any(const fc_axis axis[3])
 {
-    for (int a = 0; a < 3; a++)
-        for (int64_t r = 0; r < axis[a].taps; r++) {
-            int64_t inside;
-            fc_axis_inside(&axis[a], r, &inside);
-            if (inside < axis[a].outputs)
-                return 1;
-        }
-    return 0;
+    return fc_weight_padding_along(&axis[0]) || fc_weight_padding_along(&axis[1])
+        || fc_weight_padding_along(&axis[2]);
 }
 
 int fc_weight_padding_all_show(const fc_axis axis[3])

@@ -5,7 +5,9 @@
 
 #include "conv_plan.h"
 
-/* Does some tap of some output lie outside the image? `axis`: fc_axis_forward's. */
+/* Does some tap of some output lie outside the image, along one axis, along any? `axis`:
+ * fc_axis_forward's. */
+int fc_weight_padding_along(const fc_axis *axis);
 int fc_weight_padding_any(const fc_axis axis[3]);
 
 /* Has every output a tap in the image? Then a value of dy that is not finite shows in dw. */

@@ -43,7 +43,7 @@ static fc_rows outputs_soon(const call *c, const part *of, int64_t share, int64_
     const int64_t strip = some.run / rows, i = some.run % rows;
     const fc_strip at = fc_strip_at(&p->strips, of->strip + strip % of->count);
     const char *from = fc_winograd_row(c, &at, of->group, of->block * p->u.block,
-                             of->depth + strip / of->count, fc_least(i, at.height - 1));
+                                       of->depth + strip / of->count, fc_least(i, at.height - 1));
     return (fc_rows){from + some.from, p->out_plane * p->size, some.bytes};
 }
 

@@ -19,6 +19,7 @@
 
 #include "arena.h"
 #include "conv_thin.h"
+#include "conv_weight_padding.h"
 #include "conv_winograd_weight_grad_taps.h"
 #include "parallel.h"
 
@@ -254,17 +255,6 @@ static void work(void *context, int member, int team)
     }
 }
 
-static int meets_padding(const fc_axis *axis)
-{
-    for (int64_t t = 0; t < axis->taps; t++) {
-        int64_t inside;
-        fc_axis_inside(axis, t, &inside);
-        if (inside < axis->outputs)
-            return 1;
-    }
-    return 0;
-}
-
 static int as_written(const fc_conv *conv, const void *dy, const void *x, void *dw, int threads)
 {
     fc_conv direct = *conv;
@@ -299,7 +289,8 @@ static int gradient(const fc_conv *conv, const void *dy, const void *x, void *dw
     call c = {.p = &p, .dw = dw};
     /* Planes of dy that meet nothing but padding are left out, and so are the sums of such taps:
      * not if they would make NaN of it. */
-    if ((p.idle || meets_padding(&p.axis[0])) && !p.kernels->finite(dy, conv->batch * p.y.image))
+    if ((p.idle || fc_weight_padding_along(&p.axis[0]))
+        && !p.kernels->finite(dy, conv->batch * p.y.image))
         return as_written(conv, dy, x, dw, threads);
     scratch s;
     const size_t shared = carve_call(&c, NULL);

@@ -130,5 +130,5 @@ fc_winograd_block fc_winograd_block_of(const plan *p, int64_t group, int64_t uni
 {
     const int64_t channel = unit % p->down * p->high, filter = unit / p->down * p->wide;
     return (fc_winograd_block){group, channel, fc_least(p->high, p->channels - channel), filter,
-                   fc_least(p->wide, p->filters - filter)};
+                               fc_least(p->wide, p->filters - filter)};
 }

@@ -45,7 +45,7 @@ static inline fc_soon fc_nothing_soon(void)
     return soon;
 }
 
-/* One more, unless it is NULL or empty. */
+/* One more, FC_SOON_PIECES at most; nothing if it is NULL or empty. */
 static inline void fc_want_soon(fc_soon *soon, const void *at, int64_t bytes)
 {
     if (at && bytes > 0)
