@@ -10,8 +10,8 @@
  * 99 % (weight gradient, depthwise, 376 taps mostly in padding, SSE2); on the last 123 of them,
  * which alone were not looked at while the counts were chosen, 2.2 %, 10 of 472. Transposes in
  * whole squares and lanes over channels that ask ahead came after the fit. With such large weights
- * it is 4.5 % on the 72 layers of the fit, 13 % on 60 others, timed when strangers pressed on L3: how
- * fast that and memory are changes by more than the ways differ. One price is not fitted, that of
+ * it is 4.5 % on the 72 layers of the fit, 13 % on 60 others, timed when strangers pressed on L3:
+ * how fast that and memory are changes by more than the ways differ. One price is not fitted, that of
  * a panel's rows that lie in pages of their own: 1x1 kernels of 64 to 512 channels on images of
  * 40 x 40 to 112 x 112 gave it (64 x 112 x 112 -> 256: panels 66, planes 84 GF/s). Float and double
  * have the same prices: what is counted are vectors.
