@@ -1,7 +1,8 @@
 /* AttentionRNN drivers: a whole sequence, forward and back.
  *
  *     T steps   B batch   n numbers a state   k window
- *     s_0 = x[t], s_i = h[t-i];  w_i = (Q_i s_i).(K_i s_i);  a = softmax(w);  h[t] = sum_i a_i V_i s_i
+ *     s_0 = x[t], s_i = h[t-i];  w_i = (Q_i s_i).(K_i s_i);  a = softmax(w)
+ *     h[t] = sum_i a_i V_i s_i
  *
  * Arrays are C-contiguous, aligned to their element, owned by the caller; no output overlaps an
  * input; T, B and n are at least 1. Every function may use up to `threads` threads (fewer where

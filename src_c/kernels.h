@@ -413,9 +413,6 @@ typedef struct fc_kernels {
     /* out[r, j] = sum over i of weight[i][r] * source[i][r, j] */
     void (*mix)(int64_t rows, int64_t n, int64_t count, const fc_in *weight, const fc_in *source,
                 fc_out out);
-    /* out[i][r, j] = weight[r, i] * source[i][r, j]; out[i] may be source[i] */
-    void (*scale_rows)(int64_t rows, int64_t count, int64_t n, fc_in weight, const fc_in *source,
-                       const fc_out *out);
     void (*state_grad)(const fc_state_grad *);
     void (*online)(const fc_online *);
     void (*online_back)(const fc_online_back *);
