@@ -15,36 +15,11 @@
  * Sequences are independent: some at a time go through some steps, a task for whichever thread is
  * free.
  */
-#include "attention_job.h"
+#include "attention_rnn_forward.h"
 
 #include <float.h>
 
-typedef struct {
-    fc_attention_sizes s;
-    const void *x, *w_q, *w_k, *w_v, *h0;
-    void *h;
-    const fc_attention_tape *tape;
-    int64_t *row_n;                   /* i * n */
-    fc_panels score_x, value_x;       /* M_0 (or the shared one); V_0^T (likewise) */
-    fc_lag_class of[FC_LAG_CLASSES];  /* separate matrices: of the lags, side by side, */
-    int classes;
-    fc_panels score_lag[FC_LAG_CLASSES], value_lag[FC_LAG_CLASSES];   /* with a tape: M_i; V_i^T */
-    void *triangles;                  /* without: one behind the other */
-    int64_t triangle_length;          /* elements of the panels of one triangle */
-    fc_in *member_in;                 /* 2 (k + 1) operands of each member */
-    void *symmetric;                  /* (n, lags, n): M_i + M_i^T side by side */
-    void *member_pack, *member_m, *member_y;   /* scratch of each member */
-    int64_t pack_length, y_length;
-    void *wx;                         /* (T, B) scores of x */
-    int64_t slots;                    /* of the rings, by step: what the last k states are */
-    void *ring;                       /* scores: (slots, B, lags), or of the last state (B) */
-    void *values;                     /* V_i s: (slots, B, k, n) */
-    void *a;                          /* (B, k + 1) */
-    void *mixed;                      /* (B, n) */
-    void *mu, *d, *d_lost, *num, *num_lost, *m, *z;   /* infinite: see fc_online */
-    int64_t group, block;             /* sequences and steps of a task */
-    fc_work work;
-} job;
+typedef fc_attention_forward job;
 
 /* --- scratch -------------------------------------------------------------------------------- */
 
@@ -100,237 +75,6 @@ static size_t lay_out(job *p, char *base, int team)
     return used;
 }
 
-/* --- matrices ------------------------------------------------------------------------------- */
-
-/* M_i + M_i^T at m, rows m_row apart. */
-static void symmetric_matrix(const job *p, int64_t i, int member, void *m, int64_t m_row)
-{
-    const fc_attention_sizes *s = &p->s;
-    const int64_t n = s->n, zero = 0, matrix = i * n * n;
-    const fc_panels key = {
-        .at = fc_at(p->member_pack, member * p->pack_length, s->size),
-        .k = n, .cols = n, .width = fc_panel_width(s->kn, n, n),
-    };
-    fc_pack(s, &key, fc_at(p->w_k, matrix, s->size), n);
-    for (int64_t a = 0; a < n; a += FC_ATTENTION_CHUNK) {
-        int64_t column[FC_ATTENTION_CHUNK];   /* M[a, b] = sum over r of Q[r, a] K[r, b] */
-        const int64_t count = n - a < FC_ATTENTION_CHUNK ? n - a : FC_ATTENTION_CHUNK;
-        for (int64_t c = 0; c < count; c++)
-            column[c] = a + c;
-        for (int64_t j = 0; j < n; j += key.width) {
-            const fc_gemm g = {
-                .m = count, .n = n - j < key.width ? n - j : key.width, .taps = 1, .k = n,
-                .a = fc_at(p->w_q, matrix, s->size), .a_row = column, .a_tap = &zero, .a_step = n,
-                .b = fc_at(key.at, j * n, s->size), .b_tap = &zero, .b_step = key.width,
-                .c = fc_at(m, a * m_row + j, s->size), .c_row = m_row,
-            };
-            s->kn->gemm(&g);
-        }
-    }
-    s->kn->add_transpose(n, (fc_out){m, m_row}, key.at);
-}
-
-static void prepare_score(const job *p, int64_t i, int member)
-{
-    const fc_attention_sizes *s = &p->s;
-    const int64_t n = s->n, width = p->score_x.width;
-    void *m = fc_at(p->member_m, member * n * n, s->size);
-    if (p->tape && i > 0)
-        symmetric_matrix(p, i, member, fc_at(p->symmetric, (i - 1) * n, s->size), s->cols);
-    else
-        symmetric_matrix(p, i, member, m, n);
-    if (!p->tape) {
-        void *to = i ? fc_at(p->triangles, (i - 1) * p->triangle_length, s->size) : p->score_x.at;
-        s->kn->pack_triangle(n, (fc_in){m, n}, width, n * width, to);
-    } else if (i == 0)
-        fc_pack(s, &p->score_x, m, n);
-}
-
-static void prepare_value(const job *p, int64_t i)
-{
-    const fc_attention_sizes *s = &p->s;
-    const fc_panels *to = &p->value_x;
-    int64_t column = 0;
-    for (int c = 0; c < p->classes; c++)
-        if (i >= p->of[c].first) {
-            to = &p->value_lag[c];
-            column = (i - p->of[c].first) * s->n;
-        }
-    fc_pack_transposed(s, to, column, fc_at(p->w_v, i * s->n * s->n, s->size), s->n);
-}
-
-static void prepare(void *context, int member, int64_t i, int64_t link)
-{
-    (void)link;
-    prepare_score(context, i, member);
-    prepare_value(context, i);
-}
-
-/* With a tape, after all M_i + M_i^T: into panels across their borders. */
-static void pack_scores(void *context, int member, int64_t c, int64_t link)
-{
-    const job *p = context;
-    const fc_attention_sizes *s = &p->s;
-    (void)member, (void)link;
-    fc_pack(s, &p->score_lag[c], fc_at(p->symmetric, (p->of[c].first - 1) * s->n, s->size),
-            s->cols);
-}
-
-/* --- scores --------------------------------------------------------------------------------- */
-
-/* score[r] = s^T M s of `rows` states s; by the symmetric matrix, then `grown` takes (M + M^T) s,
- * or by the triangle, with the scratch y. `soon` may be NULL. */
-static void score(const job *p, const fc_panels *matrix, int64_t rows, const void *states,
-                  void *grown, void *y, fc_out out, fc_soon *soon)
-{
-    const fc_attention_sizes *s = &p->s;
-    const int64_t n = s->n;
-    void *product = p->tape ? grown : y;
-    fc_multiply(s, rows, states, p->row_n, matrix, product, n, soon);
-    s->kn->dots(rows, 1, n, (fc_in){states, n}, (fc_in){product, n}, p->tape ? 0.5 : 1, out);
-}
-
-/* x's terms of a chunk of rows, for all steps and sequences alike. */
-static void inputs(void *context, int member, int64_t chunk, int64_t link)
-{
-    const job *p = context;
-    const fc_attention_sizes *s = &p->s;
-    const int64_t n = s->n, r = chunk * FC_ATTENTION_CHUNK, left = s->T * s->B - r;
-    const int64_t count = left < FC_ATTENTION_CHUNK ? left : FC_ATTENTION_CHUNK;
-    const void *x = fc_at(p->x, r * n, s->size);
-    void *grown_x = p->tape ? p->tape->grown_x : NULL;
-    fc_soon soon = fc_nothing_soon();
-    (void)link;
-    fc_want_rows(s, &soon, grown_x, r, count, n);
-    fc_want_rows(s, &soon, s->net->shared ? NULL : p->h, r, count, n);
-    fc_want_rows(s, &soon, p->x, r + count, fc_least(count, left - count), n);
-    score(p, &p->score_x, count, x, p->tape ? fc_at(grown_x, r * n, s->size) : NULL,
-          fc_at(p->member_y, member * p->y_length, s->size), (fc_out){fc_at(p->wx, r, s->size), 1},
-          &soon);
-    if (!s->net->shared)
-        fc_multiply(s, count, x, p->row_n, &p->value_x, fc_at(p->h, r * n, s->size), n, &soon);
-}
-
-/* h[t] for t >= 0, else a state of h0, of sequence b. */
-static void *state(const job *p, int64_t t, int64_t b)
-{
-    const fc_attention_sizes *s = &p->s;
-    return t >= 0 ? fc_at(p->h, (t * s->B + b) * s->n, s->size)
-                  : fc_at(p->h0, ((t + s->given) * s->B + b) * s->n, s->size);
-}
-
-/* Row of (h[t], b) in the rings: groups of states lie in one piece. */
-static int64_t ring_row(const job *p, int64_t t, int64_t b)
-{
-    return (t + p->slots) % p->slots * p->s.B + b;
-}
-
-/* Where the score w_lag of h[t], sequence b and on, waits. */
-static fc_out score_place(const job *p, int64_t t, int64_t lag, int64_t b)
-{
-    const fc_attention_sizes *s = &p->s;
-    if (s->infinite)
-        return p->tape ? (fc_out){fc_at(p->tape->scores, (t + s->given) * s->B + b, s->size), 1}
-                       : (fc_out){fc_at(p->ring, b, s->size), 1};
-    const int64_t first = s->net->shared ? 0 : lag - 1;
-    return (fc_out){fc_at(p->ring, ring_row(p, t, b) * s->lags + first, s->size), s->lags};
-}
-
-/* V_lag h[t], separate matrices. */
-static fc_out value_place(const job *p, int64_t t, int64_t lag, int64_t b)
-{
-    const fc_attention_sizes *s = &p->s;
-    const int64_t at = ring_row(p, t, b) * s->cols + (lag - 1) * s->n;
-    return (fc_out){fc_at(p->values, at, s->size), s->cols};
-}
-
-static void *grown_place(const job *p, int64_t t, int64_t lag, int64_t b)
-{
-    const fc_attention_sizes *s = &p->s;
-    return fc_at(p->tape->grown, ((t + s->given) * s->B + b) * s->cols + (lag - 1) * s->n, s->size);
-}
-
-/* The scores of some states, from h[from] on, for the lags first .. last of a class: each as
- * soon as the panels that hold its columns are done, while (M + M^T) s is still in the caches. */
-static void score_class(const job *p, int c, int64_t rows, int64_t from, int64_t first,
-                        int64_t last, int64_t b0)
-{
-    const fc_attention_sizes *s = &p->s;
-    const fc_panels *matrices = &p->score_lag[c];
-    const int64_t n = s->n, of_first = p->of[c].first;
-    const fc_in h = {state(p, from, b0), n};
-    int64_t done = (first - of_first) * n;
-    for (int64_t lag = first; lag <= last; lag++) {
-        const int64_t needed = (lag - of_first + 1) * n;
-        if (done < needed) {
-            const int64_t end = fc_least(fc_round_up(needed, matrices->width), matrices->cols);
-            fc_multiply_columns(s, rows, h.at, p->row_n, matrices, done, end,
-                                grown_place(p, from, of_first, b0), s->cols, NULL);
-            done = end;
-        }
-        s->kn->dots(rows, 1, n, h, (fc_in){grown_place(p, from, lag, b0), s->cols}, 0.5,
-                    score_place(p, from, lag, b0));
-    }
-}
-
-/* The values and scores of h[t], and of states before it that have waited, for the lags of one
- * class that some step looks back by. */
-static void born_class(const job *p, int c, int64_t t, int64_t b0, int64_t b1, int member)
-{
-    const fc_attention_sizes *s = &p->s;
-    const fc_lag_class *of = &p->of[c];
-    const int64_t n = s->n, since = t - of->group + 1, from = since < -s->given ? -s->given : since;
-    const int64_t first = of->first < -t ? -t : of->first, most = s->T - 1 - from;
-    const int64_t last = of->last < most ? of->last : most, rows = (t - from + 1) * (b1 - b0);
-    const int64_t begin = (first - of->first) * n, end = (last - of->first + 1) * n;
-    const void *h = state(p, from, b0);
-    if (first > last)
-        return;
-    void *grown = p->tape && p->classes == 1 ? grown_place(p, from, 1, b0) : NULL;
-    fc_soon soon = fc_nothing_soon();
-    fc_want_rows(s, &soon, grown, 0, rows, s->cols);
-    fc_want_rows(s, &soon, t >= 0 ? p->h : NULL, (t + 1) * s->B + b0, b1 - b0, n);
-    fc_multiply_columns(s, rows, h, p->row_n, &p->value_lag[c], begin, end,
-                        value_place(p, from, of->first, b0).at, s->cols, &soon);
-    if (p->tape) {
-        score_class(p, c, rows, from, first, last, b0);
-        return;
-    }
-    fc_panels matrix = p->score_x;
-    for (int64_t lag = first; lag <= last; lag++) {
-        matrix.at = fc_at(p->triangles, (lag - 1) * p->triangle_length, s->size);
-        score(p, &matrix, rows, h, NULL, fc_at(p->member_y, member * p->y_length, s->size),
-              score_place(p, from, lag, b0), NULL);
-    }
-}
-
-/* The score of h[t] at every lag, shared matrices; the next step's x and the places of its mixture
- * and its state are brought to L2 meanwhile. */
-static void score_shared(const job *p, int64_t t, int64_t b0, int64_t b1, int member)
-{
-    const fc_attention_sizes *s = &p->s;
-    const int64_t next = (t + 1) * s->B + b0, rows = b1 - b0;
-    fc_soon soon = fc_nothing_soon();
-    if (t >= 0) {
-        fc_want_rows(s, &soon, p->x, next, rows, s->n);
-        fc_want_rows(s, &soon, p->tape ? p->tape->mixed : NULL, next, rows, s->n);
-        fc_want_rows(s, &soon, p->h, next, rows, s->n);
-    }
-    score(p, &p->score_x, rows, state(p, t, b0), p->tape ? grown_place(p, t, 1, b0) : NULL,
-          fc_at(p->member_y, member * p->y_length, s->size), score_place(p, t, 1, b0), &soon);
-}
-
-/* What later steps will ask of h[t]. */
-static void born(const job *p, int64_t t, int64_t b0, int64_t b1, int member)
-{
-    const fc_attention_sizes *s = &p->s;
-    if (s->net->shared)
-        score_shared(p, t, b0, b1, member);
-    for (int c = 0; c < p->classes; c++)
-        if ((t + p->slots + 1) % p->of[c].group == 0)
-            born_class(p, c, t, b0, b1, member);
-}
-
 /* --- the recurrence ------------------------------------------------------------------------- */
 
 /* a = softmax(w_0 .. w_k) of step t: where nothing stands before the start, the score is 0. */
@@ -342,7 +86,7 @@ static void *attend(const job *p, int64_t t, int64_t b0, int64_t b1, fc_in *in)
                       : fc_at(p->a, b0 * each, s->size);
     in[0] = (fc_in){fc_at(p->wx, t * s->B + b0, s->size), 1};
     for (int64_t i = 1; i <= s->k; i++) {
-        const fc_out place = score_place(p, t - i, i, b0);
+        const fc_out place = fc_score_place(p, t - i, i, b0);
         in[i] = t - i >= -s->given ? (fc_in){place.at, place.row} : (fc_in){0};
     }
     s->kn->softmax_rows(b1 - b0, each, in, a);
@@ -354,10 +98,10 @@ static void *attend(const job *p, int64_t t, int64_t b0, int64_t b1, fc_in *in)
 static void shared_state(const job *p, int64_t t, int64_t b0, int64_t b1, const void *mixed)
 {
     const fc_attention_sizes *s = &p->s;
-    void *grown = p->tape && t + 1 < s->T ? grown_place(p, t, 1, b0) : NULL;
+    void *grown = p->tape && t + 1 < s->T ? fc_grown_place(p, t, 1, b0) : NULL;
     fc_soon soon = fc_nothing_soon();
     fc_want_rows(s, &soon, grown, 0, b1 - b0, s->n);
-    fc_multiply(s, b1 - b0, mixed, p->row_n, &p->value_x, state(p, t, b0), s->n, &soon);
+    fc_multiply(s, b1 - b0, mixed, p->row_n, &p->value_x, fc_state_at(p, t, b0), s->n, &soon);
 }
 
 /* h[t] = a_0 V_0 x + sum_i a_i V_i s_i, V_0 x stands in h[t] already; or shared, V times
@@ -368,7 +112,7 @@ static void finite_step(const job *p, int64_t t, int64_t b0, int64_t b1, fc_in *
     const int64_t n = s->n, each = s->k + 1, reach = s->k < t + s->given ? s->k : t + s->given;
     const int shared = s->net->shared;
     fc_in *weight = in, *source = in + each;
-    void *a = attend(p, t, b0, b1, in), *h = state(p, t, b0), *mixed = h;
+    void *a = attend(p, t, b0, b1, in), *h = fc_state_at(p, t, b0), *mixed = h;
     const void *x = fc_at(p->x, (t * s->B + b0) * n, s->size);
     if (shared)
         mixed = p->tape ? fc_at(p->tape->mixed, (t * s->B + b0) * n, s->size)
@@ -376,10 +120,10 @@ static void finite_step(const job *p, int64_t t, int64_t b0, int64_t b1, fc_in *
     for (int64_t i = 0; i <= reach; i++) {
         weight[i] = (fc_in){fc_at(a, i, s->size), each};
         if (i && !shared) {
-            const fc_out value = value_place(p, t - i, i, b0);
+            const fc_out value = fc_value_place(p, t - i, i, b0);
             source[i] = (fc_in){value.at, value.row};
         } else
-            source[i] = (fc_in){i ? state(p, t - i, b0) : shared ? x : h, n};
+            source[i] = (fc_in){i ? fc_state_at(p, t - i, b0) : shared ? x : h, n};
     }
     s->kn->mix(b1 - b0, n, reach + 1, weight, source, (fc_out){mixed, n});
     if (shared)
@@ -399,7 +143,8 @@ static void infinite_step(const job *p, int64_t t, int64_t b0, int64_t b1, int x
     const fc_online step = {
         .rows = b1 - b0, .n = n, .step = t,
         .lengths = s->net->lengths ? s->net->lengths + b0 : NULL,
-        .s = newest ? state(p, t - 1, b0) : NULL, .w = score_place(p, newest ? t - 1 : t, 1, b0).at,
+        .s = newest ? fc_state_at(p, t - 1, b0) : NULL,
+        .w = fc_score_place(p, newest ? t - 1 : t, 1, b0).at,
         .x = x_too ? fc_at(p->x, at * n, s->size) : NULL,
         .wx = x_too ? fc_at(p->wx, at, s->size) : NULL,
         .mu = fc_at(p->mu, b0, s->size), .d = fc_at(p->d, b0, s->size),
@@ -430,7 +175,7 @@ static void infinite_start(const job *p, int64_t b0, int64_t b1, int member)
         memset(fc_at(zeros[i], b0 * each, s->size), 0, (size_t)((b1 - b0) * each) * s->size);
     }
     for (int64_t t = -s->given; t < 0; t++) {
-        born(p, t, b0, b1, member);
+        fc_state_born(p, t, b0, b1, member);
         if (t < -1)
             infinite_step(p, t + 1, b0, b1, 0);
     }
@@ -449,15 +194,15 @@ static void recur(void *context, int member, int64_t chain, int64_t link)
     if (t0 == 0 && s->infinite)
         infinite_start(p, b0, b1, member);
     for (int64_t t = -s->given; t0 == 0 && !s->infinite && t < 0; t++)
-        born(p, t, b0, b1, member);
+        fc_state_born(p, t, b0, b1, member);
     for (int64_t t = t0; t < t1; t++) {
         if (s->infinite)
             infinite_step(p, t, b0, b1, 1);
         else
             finite_step(p, t, b0, b1, in);
-        fc_clear_ended(s, t, b0, b1, state(p, t, b0), s->n);
+        fc_clear_ended(s, t, b0, b1, fc_state_at(p, t, b0), s->n);
         if (t + 1 < s->T && (s->infinite || s->k > 0))
-            born(p, t, b0, b1, member);
+            fc_state_born(p, t, b0, b1, member);
     }
 }
 
@@ -484,9 +229,9 @@ int fc_attention_rnn_forward(const fc_attention_rnn *net, const void *x, const v
         p.classes = fc_classify_lags(s, p.group, p.of);
     p.slots = net->shared ? (s->k > 0 ? s->k : 1) : fc_slots(s, p.classes, p.of);
     const fc_stage stages[] = {
-        {net->shared ? 1 : s->k + 1, 1, prepare},
-        {tape ? p.classes : 0, 1, pack_scores},
-        {(s->T * s->B + FC_ATTENTION_CHUNK - 1) / FC_ATTENTION_CHUNK, 1, inputs},
+        {net->shared ? 1 : s->k + 1, 1, fc_prepare_matrices},
+        {tape ? p.classes : 0, 1, fc_pack_scores},
+        {(s->T * s->B + FC_ATTENTION_CHUNK - 1) / FC_ATTENTION_CHUNK, 1, fc_score_inputs},
         {(s->B + p.group - 1) / p.group, (s->T + p.block - 1) / p.block, recur},
     };
     p.work.stages = stages;

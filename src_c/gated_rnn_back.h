@@ -1,5 +1,5 @@
-/* What the gated network's way back shares: its loop over time (gated_rnn_backward.c) and the sums
- * over a chunk of steps (gated_rnn_sums.c). */
+/* What the gated network's way back shares: who does what (gated_rnn_backward.c), the loop over a
+ * chunk's steps (gated_rnn_back_steps.c) and the sums over them (gated_rnn_sums.c). */
 #ifndef FC_GATED_RNN_BACK_H
 #define FC_GATED_RNN_BACK_H
 
@@ -64,6 +64,14 @@ typedef struct {
     int64_t *pieces;                      /* (panels) added to the biases so far */
 } fc_gated_back;
 
+/* One member's view. */
+typedef struct {
+    fc_gated_back *job;
+    int member, team;
+    int64_t group, groups;      /* sequences each; how many */
+    int64_t width, panels;      /* of W_h's panels; how many any matrix has at most */
+} fc_gated_share;
+
 /* --- where things lie ------------------------------------------------------------------------- */
 
 static inline int64_t fc_chunk_of(const fc_gated_back *job, int64_t t)
@@ -98,6 +106,13 @@ static inline int64_t *fc_taps_in(const fc_gated_back *job, int64_t member, cons
 {
     return job->b_taps + (2 * member + (panel->stride < width)) * 2 * job->taps;
 }
+
+/* --- gated_rnn_back_steps.c ------------------------------------------------------------------- */
+
+/* A chunk's steps for the part's sequences and states, after each of which all wait where they own
+ * states; and dx for the sequences and inputs of `dx`. The last chunk leaves h0's gradient. */
+void fc_go_back(const fc_gated_share *own, const fc_part *part, const fc_part *dx, int64_t chunk,
+                int waits);
 
 /* --- gated_rnn_sums.c ------------------------------------------------------------------------- */
 
