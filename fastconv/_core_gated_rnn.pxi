@@ -30,8 +30,9 @@ cdef extern from "gated_rnn.h" nogil:
 
 
 def gated_rnn_forward(x, w_c, w_h, w_x, h0, b_c, b_x, lengths, bint batch_first, bint keep_tape):
-    """h, or where the tape is to be kept (h, [copy of x, copy of h, c, u]). None where not the
-    common case: x of three axes, and lengths as int64 between 0 and T."""
+    """h, or where the tape is to be kept (h, [copy of x, copy of h, c, u]), the steps first in
+    these four. None where not the common case: x of three axes, and lengths as int64 between 0
+    and T."""
     cdef fc_gated_rnn net
     if not is_matrix_like(x, 3):
         return None
@@ -42,14 +43,14 @@ def gated_rnn_forward(x, w_c, w_h, w_x, h0, b_c, b_x, lengths, bint batch_first,
         return None
     if not read_lengths(&net, lengths):
         return None
-    states = (shape[0], shape[1], net.states)
-    (h,) = new_arrays(x.dtype, [states])
+    (h,) = new_arrays(x.dtype, [(shape[0], shape[1], net.states)])
     cdef fc_gated_tape tape
     if not keep_tape:
         tape.x = tape.h = tape.c = tape.u = NULL
         run_gated(&net, x, w_c, w_h, w_x, h0, b_c, b_x, h, tape)
         return h
-    kept = kept_arrays(x.dtype, [x.shape, states, states, states])
+    states = (net.steps, net.batch, net.states)
+    kept = kept_arrays(x.dtype, [(net.steps, net.batch, net.inputs), states, states, states])
     fill_tape(&tape, kept[0], kept[1], kept[2], kept[3])
     run_gated(&net, x, w_c, w_h, w_x, h0, b_c, b_x, h, tape)
     return h, kept
@@ -82,20 +83,26 @@ def gated_rnn_step(x_t, h_prev, w_c, w_h, w_x, b_c, b_x):
 def gated_rnn_backward(grad_h, grad_h_last, x, w_c, w_h, w_x, h0, h, c, u, lengths,
                        bint batch_first):
     """The gradients (x, w_c, w_h, w_x, h0, b_c, b_x) from a tape's arrays, which are as
-    gated_rnn_forward took and gave them; None where grad_h or grad_h_last is not."""
+    gated_rnn_forward took the weights and gave the rest; None where grad_h or grad_h_last is not."""
     cdef fc_gated_rnn net
     cdef cnp.npy_intp *shape = cnp.PyArray_DIMS(<cnp.ndarray>x)
     net.batch_first = batch_first
-    net.steps, net.batch, net.inputs = shape[batch_first], shape[not batch_first], shape[2]
+    net.steps, net.batch, net.inputs = shape[0], shape[1], shape[2]
     if not read_gated(&net, x, w_c, w_h, w_x, h0, 2, None, None) or not read_lengths(&net, lengths):
         return None
-    if not is_matrix_like(grad_h, 3) or not same_shape(grad_h, h):
+    if not is_matrix_like(grad_h, 3):
+        return None
+    cdef cnp.npy_intp *given = cnp.PyArray_DIMS(<cnp.ndarray>grad_h)
+    if given[batch_first] != net.steps or given[not batch_first] != net.batch:
+        return None
+    if given[2] != net.states:
         return None
     if kernel_dtype(grad_h) != net.dtype or not is_state(grad_h_last, &net, 2):
         return None
 
     dx, dw_c, dw_h, dw_x, dh0, db_c, db_x = new_arrays(x.dtype, [
-        x.shape, w_c.shape, w_h.shape, w_x.shape, (net.batch, net.states), (net.states,), (net.states,)])
+        (given[0], given[1], net.inputs), w_c.shape, w_h.shape, w_x.shape,
+        (net.batch, net.states), (net.states,), (net.states,)])
     cdef fc_gated_tape tape
     cdef fc_gated_grads grads
     fill_tape(&tape, x, h, c, u)

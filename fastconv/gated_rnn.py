@@ -39,11 +39,17 @@ class GatedRNNGrads(NamedTuple):
     b_x: Array
 
 
+def _other_layout(arrays: list[Array]) -> list[Array]:
+    """(T, B, ...) as (B, T, ...), or the other way."""
+    return [array.swapaxes(0, 1) for array in arrays]
+
+
 class GatedRNNTape:
     """What `gated_rnn` leaves behind for `gated_rnn_backward`.
 
     The inputs, the states, the gates ``c`` and the candidates ``u``: B (n + 3 m) numbers a step.
-    All of it is the tape's own memory: operands and results may change.
+    All of it is the tape's own memory: operands and results may change. The steps come first in it;
+    where ``batch_first``, the arrays are views.
 
     Attributes
     ----------
@@ -86,11 +92,17 @@ class GatedRNNTape:
         batched: bool,
         dtype: np.dtype[Any],
     ) -> None:
-        self.x, self.h, self.c, self.u = kept
+        self.x, self.h, self.c, self.u = _other_layout(kept) if batch_first else kept
         self.w_c, self.w_h, self.w_x = w_c.copy(), w_h.copy(), w_x.copy()
         self.h0 = None if h0 is None else h0.copy()
         self.lengths = None if lengths is None else lengths.copy()
         self.batch_first, self.batched, self.dtype = batch_first, batched, dtype
+
+    @property
+    def _kept(self) -> list[Array]:
+        """x, h, c and u as they lie in memory, the steps first."""
+        kept = [self.x, self.h, self.c, self.u]
+        return _other_layout(kept) if self.batch_first else kept
 
     @property
     def nbytes(self) -> int:
@@ -279,17 +291,18 @@ def gated_rnn_backward(
     (array([[0.875]]), array([0.125]))
     """
     if type(tape) is GatedRNNTape and tape.batched and tape.dtype == tape.h.dtype:
+        x, h, c, u = tape._kept
         grads = _core.gated_rnn_backward(
             grad_h,
             grad_h_last,
-            tape.x,
+            x,
             tape.w_c,
             tape.w_h,
             tape.w_x,
             tape.h0,
-            tape.h,
-            tape.c,
-            tape.u,
+            h,
+            c,
+            u,
             tape.lengths,
             tape.batch_first,
         )
@@ -402,17 +415,18 @@ def _backward_any(grad_h: Any, tape: Any, grad_h_last: Any) -> GatedRNNGrads:
     kept = kernel_dtype(dtype)
     if grad_h_last is not None and not tape.batched:
         grad_h_last = grad_h_last[np.newaxis]
+    x, h, c, u = tape._kept
     operands = (
         grad_h.reshape(tape.h.shape),
         grad_h_last,
-        tape.x,
+        x,
         tape.w_c,
         tape.w_h,
         tape.w_x,
         tape.h0,
-        tape.h,
-        tape.c,
-        tape.u,
+        h,
+        c,
+        u,
     )
     grads = _core.gated_rnn_backward(
         *(None if operand is None else for_kernel(operand, kept) for operand in operands),

@@ -28,8 +28,8 @@ typedef struct {
     const int64_t *lengths;   /* (B), each 0 .. T, or NULL: all of them T */
 } fc_gated_rnn;
 
-/* The tape: what the way back needs beside the weights and h0; copies of x and h, and c and u,
- * shaped like h. */
+/* The tape: what the way back needs beside the weights and h0. Copies of x and h, and c and u, the
+ * steps always first, (T, B, n) and (T, B, m): so the way back finds a step's rows side by side. */
 typedef struct { void *x, *h, *c, *u; } fc_gated_tape;
 
 /* x, weights -> h and, unless its pointers are NULL, the tape. h0, b_c, b_x may be NULL: zeros. */

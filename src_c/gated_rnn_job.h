@@ -18,6 +18,12 @@ static inline int64_t fc_row_of(const fc_gated_rnn *net, int64_t t, int64_t b)
     return net->batch_first ? b * net->steps + t : t * net->batch + b;
 }
 
+/* And in rows of the tape. */
+static inline int64_t fc_tape_row(const fc_gated_rnn *net, int64_t t, int64_t b)
+{
+    return t * net->batch + b;
+}
+
 static inline int64_t fc_length(const fc_gated_rnn *net, int64_t b)
 {
     return net->lengths ? net->lengths[b] : net->steps;

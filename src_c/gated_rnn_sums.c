@@ -25,12 +25,12 @@ void fc_list_rows(job *job, int64_t chunk)
             if (t >= fc_length(net, b))
                 continue;
             ds[i] = step + b * job->width;
-            x[i] = fc_row_of(net, t, b) * net->inputs;
-            prev[i++] = t ? fc_row_of(net, t - 1, b) * net->states : start + b * job->start_row;
+            x[i] = fc_tape_row(net, t, b) * net->inputs;
+            prev[i++] = t ? fc_tape_row(net, t - 1, b) * net->states : start + b * job->start_row;
         }
     }
     table->counted = i;
-    table->even_x = i == (end - first) * net->batch && (net->batch == 1 || !net->batch_first);
+    table->even_x = i == (end - first) * net->batch;
     table->even_prev = table->even_x && first > 0;
 }
 

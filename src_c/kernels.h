@@ -203,8 +203,8 @@ typedef struct {
  *
  *     c = sigmoid(s + b_c);  u_tape = u + b_x;  h = c * h_prev + (1 - c) * u_tape
  *
- * s and u in rows s_row apart; h, h_tape (a second h), c_tape, u_tape (all three NULL: no tape)
- * h_row apart. */
+ * s and u in rows s_row apart, h h_row; h_tape (a second h), c_tape, u_tape (all three NULL: no
+ * tape) tape_row apart. */
 typedef struct {
     int64_t rows, count;
     const void *s, *u;
@@ -212,15 +212,17 @@ typedef struct {
     const void *b_c, *b_x;   /* (count) */
     const void *h_prev;
     int64_t prev_row;
-    void *h, *h_tape, *c_tape, *u_tape;
+    void *h;
     int64_t h_row;
+    void *h_tape, *c_tape, *u_tape;
+    int64_t tape_row;
 } fc_gate;
 
 /* And back: with dh = carry + grad_h,
  *
  *     du = dh * (1 - c);  ds = dh * (h_prev - u) * c * (1 - c);  carry = dh * c
  *
- * grad_h and the tape in rows h_row apart. ds and du in panels of `width` lanes: state first + j
+ * grad_h in rows grad_row apart, the tape tape_row. ds and du in panels of `width` lanes: state first + j
  * of row r at (first + j) / width * panel + r * width + (first + j) % width. `first` and `width`
  * are multiples of `lanes`. A row of carry, ds and du is written in whole vectors: behind the
  * last state ds and du are 0. */
@@ -230,8 +232,10 @@ typedef struct {
     int64_t carry_row;
     const void *h_prev;
     int64_t prev_row;
-    const void *grad_h, *c_tape, *u_tape;
-    int64_t h_row;
+    const void *grad_h;
+    int64_t grad_row;
+    const void *c_tape, *u_tape;
+    int64_t tape_row;
     void *ds, *du;
     int64_t width, panel;
 } fc_gate_back;
