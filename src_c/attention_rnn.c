@@ -222,6 +222,8 @@ int fc_attention_rnn_forward(const fc_attention_rnn *net, const void *x, const v
     job p = {.s = fc_attention_measure(net), .x = x, .w_q = w_q, .w_k = w_k, .w_v = w_v, .h0 = h0,
              .h = h, .tape = tape};
     const fc_attention_sizes *s = &p.s;
+    if (s->T == 1 && !net->shared && !tape)
+        return fc_attention_step(s, x, w_q, w_k, w_v, h0, h);
     const int team = fc_team_size(fc_attention_threads(s, threads, 1, 0.5));
     p.group = fc_attention_group(s, team);
     p.block = fc_attention_block(s, p.group, team);

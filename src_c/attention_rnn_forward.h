@@ -1,5 +1,6 @@
 /* What AttentionRNN's forward pass shares: its matrices (attention_rnn_matrices.c), the scores and
- * values of states (attention_rnn_states.c), and the loop over time (attention_rnn.c). */
+ * values of states (attention_rnn_states.c), the loop over time (attention_rnn.c), and a step alone
+ * (attention_rnn_step.c). */
 #ifndef FC_ATTENTION_RNN_FORWARD_H
 #define FC_ATTENTION_RNN_FORWARD_H
 
@@ -92,5 +93,11 @@ void fc_score_inputs(void *context, int member, int64_t chunk, int64_t link);
 
 /* What later steps will ask of h[t]: its scores and, separate matrices, its values. */
 void fc_state_born(const fc_attention_forward *p, int64_t t, int64_t b0, int64_t b1, int member);
+
+/* --- attention_rnn_step.c --------------------------------------------------------------------- */
+
+/* fc_attention_rnn_forward of one step, separate matrices and no tape; on the calling thread. */
+int fc_attention_step(const fc_attention_sizes *s, const void *x, const void *w_q, const void *w_k,
+                      const void *w_v, const void *h0, void *h);
 
 #endif
