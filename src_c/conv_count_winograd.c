@@ -102,7 +102,8 @@ static pieces cut_tiles(const transformed *t, const figures *n)
                            * n->phases * n->points * vector;
     const double v_tile = n->points * n->phases * n->deep / n->depth * n->sources * vector;
     const double m_tile = n->points * fmin(t->filters * t->size, 64 * FC_WINOGRAD_LINES);
-    const fc_winograd_tiles of = fc_winograd_chunk_tiles((int64_t)v_tile, (int64_t)u_bytes);
+    const fc_winograd_tiles of = fc_winograd_chunk_tiles((int64_t)v_tile, (int64_t)u_bytes,
+                                                         (int64_t)t->filters);
     const double chunks = all <= (double)of.most ? 1 : fmax(1, all / (double)of.fit);
     const double plane = t->batch * n->tiles / chunks;   /* of a chunk, in one depth */
     const double fit = (double)fc_winograd_band_tiles((int64_t)m_tile, (int64_t)u_bytes);

@@ -55,10 +55,11 @@ int64_t fc_winograd_live_taps(const fc_winograd_plan *plan, int64_t depth, int64
 int64_t fc_winograd_run_of_depths(const fc_winograd_plan *plan, int64_t depth);
 
 /* How many tiles make a chunk and a band, where one tile of V and of one block's M and all of U
- * have so many bytes. Chunks have `fit` tiles, and as many as `most` where one is then enough. */
+ * have so many bytes, and a group so many filters. Chunks have `fit` tiles, and as many as `most`
+ * where one is then enough. */
 typedef struct { int64_t fit, most; } fc_winograd_tiles;
 
-fc_winograd_tiles fc_winograd_chunk_tiles(int64_t v_tile, int64_t u_bytes);
+fc_winograd_tiles fc_winograd_chunk_tiles(int64_t v_tile, int64_t u_bytes, int64_t filters);
 int64_t fc_winograd_band_tiles(int64_t m_tile, int64_t u_bytes);
 
 /* Is that more of U than L3 keeps? How much is that? */
