@@ -8,8 +8,8 @@
 line a pass. Instruction sets and dtypes take turns. It stops after so many seconds, and called
 again goes on where it stopped. `report` asks the library that is installed now which way it would
 take, and says what that costs: the time of that way over that of the fastest. `fit` writes the
-prices of src_c/conv_prices.h. What patches cost holds what their kernel of 1 does, by the prices in
-force: fit once more with the new ones.
+prices of src_c/conv_prices.h. What patches and columns cost holds what their kernel of 1 does, by
+the prices in force: fit once more with the new ones.
 
 A geometry is drawn again where one call would take long, and where it is so small that the call
 itself takes the time.

@@ -56,8 +56,8 @@ cdef extern from "conv_cost.h" nogil:
 
 # As conv_job.h lists them.
 WAYS = ("panels", "planes", "apart", "depthwise", "toeplitz", "channelwise", "patches",
-        "winograd", "channels", "dots", "channelwise_grad_weight", "patches_grad_weight",
-        "winograd_grad_weight")
+        "columns", "winograd", "channels", "dots", "channelwise_grad_weight",
+        "patches_grad_weight", "winograd_grad_weight")
 
 # Strides, dilations and paddings stay below 2^31 and every array below 2^60 bytes: no product
 # that a driver forms can leave int64.

@@ -1,6 +1,7 @@
 /* Forward pass and input gradient: what is computed, and which way takes it. */
 #include "arena.h"
 #include "conv_channelwise.h"
+#include "conv_columns.h"
 #include "conv_cost.h"
 #include "conv_covered.h"
 #include "conv_job.h"
@@ -292,6 +293,8 @@ int fc_conv_grad_input(const fc_conv *given, const void *dy, const void *w, cons
     const int way = fc_conv_choose(given, FC_GRAD_INPUT, 0);
     if (way == FC_PATCHES)
         return grad_patches(given, dy, w, bias, dx, threads);
+    if (way == FC_COLUMNS)
+        return fc_columns_grad_input(given, dy, w, bias, dx, threads);
     if (way == FC_TRANSFORMS)
         return fc_winograd_grad_input(given, dy, w, bias, dx, threads);
     const fc_conv conv = fc_conv_merge_axes(given, 1);

@@ -21,6 +21,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "conv_columns.h"
 #include "conv_patches.h"
 #include "conv_prices.h"
 
@@ -77,6 +78,13 @@ void fc_conv_terms(const fc_conv *conv, int pass, int prepared, int64_t bytes,
         double cost[FC_WAYS];
         price(&patches, pass, 0, bytes, cost);
         terms[way][FC_KERNEL_OF_1] = cost[cheapest(cost)];
+    }
+    if (terms[FC_COLUMNS][LAST] > 0) {
+        const fc_columns_shape shape = fc_conv_columns_shape(conv);
+        double cost[FC_WAYS];
+        price(&shape.box, pass, 0, bytes, cost);
+        terms[FC_COLUMNS][FC_KERNEL_OF_1]
+            = (double)(conv->batch * shape.boxes) * cost[FC_PANELS];
     }
 }
 

@@ -16,7 +16,7 @@ enum { FC_TERMS = 32 };
 /* Bytes of a vector of the instruction set in force. */
 int64_t fc_vector_bytes(const fc_conv *conv);
 
-/* What patches cost as a convolution with a kernel of 1, which is none of these operations:
+/* What patches and columns cost as a convolution with a kernel of 1, which is none of these operations:
  * fc_conv_terms (conv_cost.h) knows. */
 enum { FC_KERNEL_OF_1 = 0 };
 

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "conv_columns.h"
 #include "conv_count_parts.h"
 #include "conv_patches.h"
 
@@ -20,6 +21,25 @@ void fc_count_patches(const fc_conv *conv, int back, double term[FC_TERMS])
         back ? fours : 0,
         back ? singly : 0,
         back ? lines : 0,
+        [LAST] = 1,
+    };
+    fc_count_add(term, counted);
+}
+
+void fc_count_columns(const fc_conv *conv, double lanes, double term[FC_TERMS])
+{
+    const fc_columns_shape shape = fc_conv_columns_shape(conv);
+    const double boxes = (double)(conv->batch * shape.boxes), planes = (double)shape.box.out[0];
+    const double lines = planes * (double)shape.box.out[1];
+    const double rows = boxes * (double)conv->in_channels * fc_count_volume(conv->kernel);
+    const double put = (double)(conv->batch * conv->in_channels * conv->in[0] * conv->in[1]);
+    const double counted[FC_TERMS] = {
+        [FC_KERNEL_OF_1 + 1] =
+        rows * lines * ceil((double)shape.box.out[2] / lanes),   /* vectors added */
+        rows * lines,
+        rows * planes,
+        put * (double)fc_least(conv->stride[2], conv->in[2]),   /* lines of a phase put together */
+        put * (double)conv->in[2] / lanes,
         [LAST] = 1,
     };
     fc_count_add(term, counted);
@@ -123,6 +143,8 @@ void fc_count_direct(const fc_conv *conv, int pass, double lanes, double terms[F
         count_channelwise(job, phases, lanes, fits, terms);
     if (fc_patches_fit(conv))
         fc_count_patches(conv, pass == FC_GRAD_INPUT, terms[FC_PATCHES]);
+    if (pass == FC_GRAD_INPUT && fc_columns_fit(conv))
+        fc_count_columns(conv, lanes, terms[FC_COLUMNS]);
     for (int way = FC_PLANES; way < FC_TRANSFORMS; way++) {
         if (!fits[way])
             memset(terms[way], 0, sizeof terms[way]);

@@ -70,11 +70,12 @@ void fc_count_depthwise(const fc_job *job, const fc_planes_shape *shape, double 
 void fc_count_toeplitz(const fc_job *job, const fc_toeplitz_shape *shape, double lanes,
                        double term[FC_TERMS]);
 
-/* Ways of two passes: lanes over channels, and patches, turned or, where `back`, turned back; their
- * convolution is FC_KERNEL_OF_1. */
+/* Ways of two passes: lanes over channels; patches, turned or, where `back`, turned back, and
+ * columns, added up: their convolution is FC_KERNEL_OF_1. */
 void fc_count_channelwise(const fc_job *job, const fc_channelwise_shape *shape, double lanes,
                           double term[FC_TERMS]);
 void fc_count_patches(const fc_conv *conv, int back, double term[FC_TERMS]);
+void fc_count_columns(const fc_conv *conv, double lanes, double term[FC_TERMS]);
 
 /* Of one pass, for vectors of so many lanes. */
 void fc_count_direct(const fc_conv *conv, int pass, double lanes, double terms[FC_WAYS][FC_TERMS]);

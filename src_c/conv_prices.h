@@ -160,6 +160,17 @@ static const double prices[FC_WAYS][FC_TERMS][3] = {
         [FILLED] = {0, 0, 0},                    /* vectors of outputs filled beforehand */
         [LAST] = {861, 0, 1.07e+03},             /* a sum */
     },
+    [FC_COLUMNS] = {
+        {1, 1, 1},                 /* nanoseconds of the kernel of 1 (not fitted) */
+        {0.5, 0.5, 0.7},           /* vectors added */
+        {1, 1, 1},                 /* lines added */
+        {6, 6, 6},                 /* calls */
+        {20, 20, 20},              /* lines of a phase put together */
+        {0.5, 0.5, 0.7},           /* vectors of these */
+        [MEMORY] = {0.6, 1, 1},                  /* lines of operands, from memory */
+        [FAR] = {0.1, 0.2, 0.2},                 /* lines of operands, from L3 */
+        [LAST] = {1000, 1000, 1000},             /* a sum */
+    },
     [FC_TRANSFORMS] = {
         {0.227, 0.293, 0.297},     /* cycles of products */
         {1.36, 1.6, 4.43},         /* tiles' terms begun */

@@ -162,6 +162,19 @@ typedef struct {
     int64_t rows, length;
 } fc_copy;
 
+/* Lines added to lines of scratch:
+ *
+ *     to[l * to_line + i] += from[l * from_line + i],  l < lines, i < length
+ *
+ * Both are read, and `to` is written back, up to one vector past the end of each line. */
+typedef struct {
+    int64_t lines, length;
+    const void *from;
+    int64_t from_line;
+    void *to;
+    int64_t to_line;
+} fc_added;
+
 /* Lines of planes copied to scratch, with zeros around them:
  *
  *     to[p * to_plane + l * pitch + i] = from[p * from_plane + l * from_line + (i - lead) * step]
@@ -404,6 +417,7 @@ typedef struct fc_kernels {
     double (*sum)(const void *x, int64_t count);
     void (*lay_lines)(const fc_lines *);
     void (*lane_dots)(const fc_lane_dots *);
+    void (*add_lines)(const fc_added *);
     void (*gate)(const fc_gate *);
     void (*gate_back)(const fc_gate_back *);
 

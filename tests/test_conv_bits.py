@@ -16,6 +16,7 @@ LARGE = [
     Geometry((1, 40, 56, 57), (33, 40, 1, 1)),
     Geometry((3, 34, 19, 21), (50, 17, 1, 1), 1, 0, 1, 2),
     Geometry((1, 3, 90, 90), (32, 3, 7, 7), 2, 3),
+    Geometry((3, 2, 60, 61), (64, 2, 5, 5), 1, 2),
     Geometry((3, 96, 40, 41), (96, 1, 3, 3), 1, 1, 1, 96),
     Geometry((2, 32, 33, 33), (48, 16, 3, 3), 2, 2, 2, 2),
     Geometry((3, 24, 2000), (24, 24, 3), 1, 8, 8),
@@ -87,7 +88,7 @@ def test_instruction_sets_with_fma(geometry, dtype):
         assert_same_bits(every[one], every[other], f"{one} and {other}")
 
 
-@pytest.mark.parametrize("geometry", LARGE[:6] + ENDS + PADDED + LONG[:4], ids=str)
+@pytest.mark.parametrize("geometry", LARGE[:7] + ENDS + PADDED + LONG[:4], ids=str)
 def test_prepared(geometry, isa, dtype, threads, algorithm):
     p = problem(geometry, dtype)
     prepared = fc.prepare_conv(

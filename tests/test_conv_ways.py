@@ -9,12 +9,16 @@ from tolerance import assert_close
 from fastconv import _core
 
 # Beside the named ones Toeplitz forms: ragged strips, lines wholly in the padding, and a kernel of
-# which the padding leaves one line; many channels, each cut into segments.
+# which the padding leaves one line; many channels, each cut into segments; columns in several
+# boxes along each axis, ragged ones, and cells that no tap meets.
 MORE = [
     Geometry((2, 3, 5000), (6, 1, 90), 1, ((89, 3),), 1, 3),
     Geometry((1, 2, 3, 700), (2, 1, 1, 100), 1, ((2, 1), (50, 49)), 1, 2),
     Geometry((2, 4, 1, 500), (4, 1, 3, 81), 1, (1, 40), 1, 4),
     Geometry((1, 40, 40, 43), (40, 1, 5, 5), 1, 24, 12, 40),
+    Geometry((2, 2, 3011), (10, 1, 129), 2, ((90, 3),), 1, 2),
+    Geometry((3, 3, 47, 61), (9, 3, 7, 9), (1, 2), (3, 0), (2, 1)),
+    Geometry((1, 2, 13, 29, 20), (5, 2, 4, 3, 2), (2, 1, 3), (5, 1, 0)),
 ]
 ALL = NAMED + MORE
 DEPTHWISE = [g for g in ALL if g.input and g.weight[0] == g.groups == g.input[-1 - g.rank]]
