@@ -2,14 +2,12 @@
 
     python bench/sweep.py run times.jsonl --seed 1 --count 600 --seconds 50
     python bench/sweep.py report times.jsonl
-    python bench/sweep.py fit times.jsonl
 
 `run` draws geometries, times whatever can compute each of their passes and appends to the file, one
 line a pass. Instruction sets and dtypes take turns. It stops after so many seconds, and called
 again goes on where it stopped. `report` asks the library that is installed now which way it would
-take, and says what that costs: the time of that way over that of the fastest. `fit` writes the
-prices of src_c/conv_prices.h. What patches and columns cost holds what their kernel of 1 does, by
-the prices in force: fit once more with the new ones.
+take, and says what that costs: the time of that way over that of the fastest.
+bench/fit_prices.py makes prices of such files.
 
 A geometry is drawn again where one call would take long, and where it is so small that the call
 itself takes the time.
@@ -22,8 +20,6 @@ import itertools
 import json
 import math
 import os
-import pathlib
-import re
 import statistics
 import time
 
@@ -34,12 +30,6 @@ from fastconv import _core
 
 PASSES = "forward", "prepared", "grad_input", "grad_weight"
 ISAS, DTYPES = _core.isa_names(), ("float32", "float64")
-PRICES = pathlib.Path(__file__).parents[1] / "src_c" / "conv_prices.h"
-# The last of a way's operations, as src_c/conv_count_parts.h names them.
-SHARED = (
-    "EVERY_OTHER", "MEMORY", "FAR", "ASKED", "CROWDED", "CROWDED_L2", "KEPT", "KEPT_LINES", "IDLE",
-    "FILLED", "LAST",
-)  # fmt: skip
 LEAST_FLOPS, LARGEST_FLOPS, LARGEST_BYTES = 5e4, 3e8, 8e6
 # Larger arrays than some 16 MB are new pages at each call, which is not what is compared here.
 # What takes FAR times the fastest after two calls is not looked at again; a pass whose choice seems
@@ -273,130 +263,38 @@ def run(options):
 
 def report(options):
     records = read(options.files)
-    losses = []
     for record in records:
         _core.select_isa(record["isa"])
-        way = chosen(record["case"], record["pass"], record["dtype"])
-        if way not in record["seconds"]:
+        record["way"] = chosen(record["case"], record["pass"], record["dtype"])
+        if record["way"] not in record["seconds"]:
             raise SystemExit(
-                f"number {record['number']} of seed {record['seed']} ({record['isa']}, "
-                f"{record['pass']}): {way} would be taken, and is not among the times recorded, "
-                f"{', '.join(record['seconds'])}. Record it again with this version's `run`: "
-                f"{record['case']}"
+                f"not timed, record it again with this version's `run`: {told(record)}"
             )
         record["loss"] = loss(record)
     print(f"{'':21}{'cases':>6}{'mean loss':>11}{'worst':>8}{'> 5 %':>7}{'> 30 %':>8}")
-    for isa in [*ISAS, "all"]:
-        for which in [*PASSES, "all"]:
-            losses = [
-                record["loss"]
-                for record in records
-                if isa in ("all", record["isa"]) and which in ("all", record["pass"])
-            ]
-            if losses:
-                print(
-                    f"{isa:9} {which:11}{len(losses):6}{statistics.mean(losses):11.1%}"
-                    f"{max(losses):8.0%}{sum(x > 0.05 for x in losses):7}"
-                    f"{sum(x > 0.3 for x in losses):8}"
-                )
+    for isa, which in itertools.product([*ISAS, "all"], [*PASSES, "all"]):
+        losses = [
+            record["loss"]
+            for record in records
+            if isa in ("all", record["isa"]) and which in ("all", record["pass"])
+        ]
+        if losses:
+            print(
+                f"{isa:9} {which:11}{len(losses):6}{statistics.mean(losses):11.1%}"
+                f"{max(losses):8.0%}{sum(x > 0.05 for x in losses):7}"
+                f"{sum(x > 0.3 for x in losses):8}"
+            )
     print("\nworst:")
     for record in sorted(records, key=lambda record: -record["loss"])[: options.worst]:
-        _core.select_isa(record["isa"])
-        case, which, dtype = record["case"], record["pass"], record["dtype"]
-        seconds = ", ".join(f"{way} {1e6 * s:.1f}" for way, s in record["seconds"].items())
-        print(
-            f"{record['loss']:5.0%} {chosen(case, which, dtype)} for {which}, {record['isa']}, "
-            f"{dtype}, {case}; us: {seconds}"
-        )
+        print(f"{record['loss']:5.0%} {told(record)}")
 
 
-def fit(options):
-    """For each way, constants that are not negative, by least squares of the relative error. How
-    slow the machine was while a record was taken, clock and neighbours, all its ways have in
-    common: that is fitted too, and left out, as only which of two ways takes longer matters."""
-    records = read(options.files)
-    prices = {way: [] for way in _core.WAYS}
-    for isa in reversed(ISAS):  # narrow vectors first
-        _core.select_isa(isa)
-        samples = sampled([record for record in records if record["isa"] == isa])
-        slow, constants = np.zeros(len(records)), {}
-        for _ in range(4):
-            total, weight = np.zeros(len(records)), np.ones(len(records))
-            for way, (operations, nanoseconds, weights, record) in samples.items():
-                usual = nanoseconds / np.exp(slow[record])
-                constants[way] = fitted(operations / usual[:, None], weights)
-                off = np.log(nanoseconds / np.maximum(operations @ constants[way][0], 1))
-                np.add.at(total, record, weights**2 * np.clip(off, -0.7, 0.7))
-                np.add.at(weight, record, weights**2)
-            slow = total / weight
-        for way, (numbers, error) in constants.items():
-            prices[way].append(numbers)
-            print(f"{isa:9} {way:24} {len(samples[way][0]):5} times, error {error:.0%}")
-    PRICES.write_text(repriced(PRICES.read_text(), prices))
-
-
-def repriced(text, prices):
-    """The table of conv_prices.h with other numbers; {way: [of an instruction set, ...]}."""
-    ways, lines = iter(_core.WAYS), []
-    for line in text.splitlines(keepends=True):
-        if line.startswith("    [FC_"):
-            of_way, own = list(zip(*prices[next(ways)], strict=True)), itertools.count()
-        found = re.match(r"        (\[(\w+)\] = )?\{.*?\}, *", line)
-        if found and "not fitted" not in line:
-            start, name = found[1] or "", found[2]
-            row = of_way[SHARED.index(name) - len(SHARED) if name else next(own)]
-            numbers = ", ".join(f"{price:.3g}" for price in row)
-            new = f"        {start}{{{numbers}}}, "
-            line = new.ljust(49 if name else 35) + line[found.end() :]
-        elif found:
-            next(own)
-        lines.append(line)
-    return "".join(lines)
-
-
-def sampled(records):
-    """{way: [operations, nanoseconds, weights, numbers of the records]}, one instruction set's."""
-    samples = {way: [] for way in _core.WAYS}
-    for number, record in enumerate(records):
-        counted = terms(record["case"], record["pass"], record["dtype"])
-        least = min(record["seconds"].values())
-        for way, seconds in record["seconds"].items():
-            if way not in counted or (record["pass"] == "prepared" and way != "winograd"):
-                continue  # times of another version; the same as in the forward pass
-            # What is far from the fastest need not be known well.
-            weight = 1 / (1 + 4 * math.log(seconds / least))
-            samples[way].append((counted[way], 1e9 * seconds, weight, number))
-    return {way: [np.array(n) for n in zip(*some, strict=True)] for way, some in samples.items()}
-
-
-def fitted(rows, weights):
-    """c >= 0 with the least sum of squares of log(rows @ c), outliers counting less, by Newton's
-    steps from the c for which rows @ c is about 1; the root of the mean square."""
-    scale = np.sqrt((rows**2).mean(0)) + 1e-300
-    rows = rows / scale
-    constants = not_negative(rows, np.ones(len(rows)), weights)
-    for _ in range(30):
-        sums = np.maximum(rows @ constants, 1e-3)
-        error = np.log(sums)
-        robust = weights / np.maximum(0.2, abs(error))
-        step = not_negative(rows / sums[:, None], 1 - error, robust)
-        constants = (constants + step) / 2
-    return constants / scale, np.sqrt((error**2).mean())
-
-
-def not_negative(rows, target, weights):
-    """c >= 0 that minimizes the weighted sum of squares of rows @ c - target."""
-    matrix = (rows * weights[:, None]).T @ rows
-    vector = (rows * weights[:, None]).T @ target
-    constants = np.zeros(rows.shape[1])
-    for _ in range(1000):
-        before = constants.copy()
-        for j in range(len(constants)):
-            step = (vector[j] - matrix[j] @ constants) / (matrix[j, j] + 1e-12)
-            constants[j] = max(0, constants[j] + step)
-        if abs(constants - before).max() <= 1e-6 * constants.max():
-            break
-    return constants
+def told(record):
+    seconds = ", ".join(f"{way} {1e6 * s:.1f}" for way, s in record["seconds"].items())
+    return (
+        f"{record['way']} for {record['pass']}, {record['isa']}, {record['dtype']}, "
+        f"{record['case']} (number {record['number']} of seed {record['seed']}); us: {seconds}"
+    )
 
 
 def main():
@@ -410,9 +308,6 @@ def main():
     command.add_argument("--count", type=int, default=600, help="of geometries")
     command.add_argument("--seconds", type=float, default=50)
     command.set_defaults(do=run)
-    command = commands.add_parser("fit")
-    command.add_argument("files", nargs="+")
-    command.set_defaults(do=fit)
     command = commands.add_parser("report")
     command.add_argument("files", nargs="+")
     command.add_argument("--worst", type=int, default=20, help="cases to show")

@@ -1,20 +1,17 @@
 /* What a convolution costs, in nanoseconds of one thread: a sum of counted operations
  * (conv_count.c), each times a constant. Only which of two sums is smaller matters.
  *
- * The prices (conv_prices.h) were fitted by `bench/sweep.py fit`, on an AMD Zen 4 at 3.7 GHz, to
- * the times of 1560 random geometries (seeds 1011 to 1014, and 961 and 962, which drew fewer long
- * kernels), a third of them for each width of the vectors, and of 430 others: many channels on
- * small images, strided kernels of few channels, kernels of 1 on operands beyond L2, and weights
- * of 2 to 16 MB for few outputs. On 843 more (seeds 1021 to 1024, in no fit) what is chosen takes
- * 1.5 % longer on average than the fastest way would, 33 of 3212 times more than 30 %, at worst
- * 99 % (weight gradient, depthwise, 376 taps mostly in padding, SSE2); on the last 123 of them,
- * which alone were not looked at while the counts were chosen, 2.2 %, 10 of 472. Transposes in
- * whole squares and lanes over channels that ask ahead came after the fit. With such large weights
- * it is 4.5 % on the 72 layers of the fit, 13 % on 60 others, timed when strangers pressed on L3:
- * how fast that and memory are changes by more than the ways differ. One price is not fitted, that of
- * a panel's rows that lie in pages of their own: 1x1 kernels of 64 to 512 channels on images of
- * 40 x 40 to 112 x 112 gave it (64 x 112 x 112 -> 256: panels 66, planes 84 GF/s). Float and double
- * have the same prices: what is counted are vectors.
+ * The prices (conv_prices.h) were fitted by `bench/fit_prices.py`, on an AMD Zen 4 at 3.7 GHz, to
+ * the times of 3123 random geometries of `bench/sweep.py` (seeds 961 and 962, 1011 to 1014, 1021
+ * to 1024 and 1111 to 1113; what kernels have become faster since was left out), a third of them
+ * for each width of the vectors, and of 667 others: many channels on small images, strided kernels
+ * of few channels, kernels of 1 on operands beyond L2, weights of 2 to 16 MB for few outputs,
+ * large V. How that chooses, docs/algorithms.rst says. With weights of 2 to 16 MB for few outputs
+ * it loses 6 %, in the fit: how fast L3 and memory are changes by more than the ways differ. A
+ * scale for each way, found as the one that loses least, was no gain on the half that it had not
+ * seen. One price is not fitted, that of a panel's rows that lie in pages of their own: 1x1
+ * kernels of 64 to 512 channels on images of 40 x 40 to 112 x 112 gave it (64 x 112 x 112 -> 256:
+ * panels 66, planes 84 GF/s). Float and double have the same prices: what is counted are vectors.
  */
 #include "conv_cost.h"
 
@@ -25,11 +22,11 @@
 #include "conv_patches.h"
 #include "conv_prices.h"
 
-/* A choice holds for every batch: it is the way whose time, over that of the fastest, is least
- * where it is most, with one image or with eight. On seeds 1021 to 1023 the way that is fastest
- * with two images took 1.6 % longer than the fastest of all in place of 1.4, at worst 209 % in
- * place of 99; 797 passes of layers of known networks, mostly of one image, 1.1 in place of 0.8. */
-static const int64_t batches[] = {1, 8};
+/* A choice holds for every batch: it is the way with the least product of its times with so many
+ * images. On seeds 1011 to 1024 it takes 1.0 to 1.3 % longer than the fastest, as {1, 4, 32} does;
+ * {1, 8} 1.1 to 1.5. With large weights, which one image can hardly use, {1, 4, 32} loses 7 % in
+ * place of 6. */
+static const int64_t batches[] = {1, 4, 8};
 
 /* Instruction sets with fused multiply-adds agree in the bits of a named algorithm. SSE2 has
  * none. */
@@ -100,19 +97,17 @@ static int lies_in_padding(const fc_conv *conv)
     return 0;
 }
 
-/* Time of each way over that of the cheapest, with the batch where that is most. */
+/* Of each way the product of its times with these batches. */
 static void compare(const fc_conv *conv, int pass, int prepared, int64_t bytes,
-                    double over[FC_WAYS])
+                    double product[FC_WAYS])
 {
     double cost[FC_WAYS];
     fc_conv some = *conv;
     for (size_t i = 0; i < sizeof batches / sizeof *batches; i++) {
         some.batch = batches[i];
         price(&some, pass, prepared, bytes, cost);
-        const double least = cost[cheapest(cost)];
         for (int way = 0; way < FC_WAYS; way++)
-            over[way] = !isfinite(cost[way]) ? INFINITY
-                                             : fmax(i ? over[way] : 0, cost[way] / least);
+            product[way] = i ? product[way] * cost[way] : cost[way];
     }
 }
 
@@ -126,12 +121,12 @@ static int choose(const fc_conv *given, int pass, int prepared)
     const int64_t own = fc_vector_bytes(given);
     const int shared = given->algorithm != FC_AUTO && own >= LEAST_FUSED
                        && fc_conv_ways_differ(given, pass);
-    double over[FC_WAYS];
-    compare(&conv, pass, prepared, shared ? 64 : own, over);
-    return forced != FC_WAYS && isfinite(over[forced]) ? forced : cheapest(over);
+    double cost[FC_WAYS];
+    compare(&conv, pass, prepared, shared ? 64 : own, cost);
+    return forced != FC_WAYS && isfinite(cost[forced]) ? forced : cheapest(cost);
 }
 
-/* What was chosen lately, on this thread: counting takes some five microseconds, a small
+/* What was chosen lately, on this thread: counting takes some eight microseconds, a small
  * convolution no longer. */
 typedef struct { fc_conv conv; const fc_kernels *kernels; int pass, prepared, forced, way; } memory;
 

@@ -22,7 +22,6 @@ void fc_count_depthwise(const fc_job *job, const fc_planes_shape *shape, double 
         (fours + left) * ceil(vectors / (lanes * (double)job->size == 64 ? 4 : 2)),   /* tiles */
         lines * vectors,                                  /* vectors of outputs */
         cells.vectors,                                    /* copied */
-        cells.singly,
         cells.lines,
         cells.columns,                                    /* that hold zeros */
         left * vectors * fc_count_taps(job),              /* multiply-adds in one line */
@@ -54,22 +53,26 @@ void fc_count_toeplitz(const fc_job *job, const fc_toeplitz_shape *shape, double
         lines * rows * narrow * k,                        /* in the last row, of one tile row */
         lines * rows * strips * (k + 2 * width),          /* weights laid out */
         lines * strips * (long_strip + k) / lanes,        /* cells copied */
-        lines * strips * rows,
-        lines * strips,
         [LAST] = 1,
     };
     fc_count_add(term, counted);
 }
 
-/* Cells and outputs of planes that lie a multiple of 4 KiB apart share one set of the first level
- * of cache, all channels of a block; there are 8 lines in a set. */
+/* Do planes so many bytes apart share a set or two of the first level of cache, all channels of a
+ * block of so many lanes? There are 8 lines in a set. */
+static int meet(int64_t bytes, double lanes)
+{
+    const int64_t apart = fc_least(bytes % 4096, 4096 - bytes % 4096);
+    return lanes > 8 && (double)apart * lanes <= 64;
+}
+
 void fc_count_channelwise(const fc_job *job, const fc_channelwise_shape *shape, double lanes,
                           double term[FC_TERMS])
 {
     const double blocks = ceil((double)job->groups / lanes), items = (double)job->batch * blocks;
     const double weights = blocks * (double)(job->rows * job->weight_row);
-    const int cells_meet = lanes > 8 && job->source_channel * job->size % 4096 == 0;
-    const int outputs_meet = lanes > 8 && job->rows * job->out_row * job->size % 4096 == 0;
+    const int cells_meet = meet(job->source_channel * job->size, lanes);
+    const int outputs_meet = meet(job->rows * job->out_row * job->size, lanes);
     const double counted[FC_TERMS] = {
         items * shape->products,                          /* multiply-adds */
         items * shape->loads,
@@ -77,8 +80,7 @@ void fc_count_channelwise(const fc_job *job, const fc_channelwise_shape *shape, 
         items * shape->stretches,
         items * shape->cells,                             /* turned to lanes and back */
         items * shape->outputs,
-        cells_meet ? items * shape->cells : 0,
-        outputs_meet ? items * shape->outputs : 0,
+        items * (cells_meet * shape->cells + outputs_meet * shape->outputs),   /* in such sets */
         items * shape->lines,                             /* of cells */
         items * shape->calls,
         weights,

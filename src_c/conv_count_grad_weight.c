@@ -72,6 +72,7 @@ static void dots(const fc_conv *conv, const fc_weight_dots_shape *shape, double 
         batch * shape->strips,
         (double)(conv->kernel[1] + conv->kernel[2]),      /* columns and rows planned */
         batch * shape->far,
+        batch * shape->apart,                             /* vectors copied, of cells apart */
         [LAST] = 1,
     };
     fc_count_add(term, counted);

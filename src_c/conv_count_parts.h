@@ -29,7 +29,10 @@ static inline double fc_count_taps(const fc_job *job)
 }
 
 /* What caches keep of one operand, beside the others; of L3, where others work too. */
-enum { L1_BYTES = 24 << 10, L2_BYTES = 1 << 19, L3_BYTES = 4 << 20 };
+enum { L1_BYTES = FC_L1_BYTES / 4 * 3, L2_BYTES = 1 << 19, L3_BYTES = 4 << 20 };
+
+/* Share of so many bytes that L3 does not keep. */
+static inline double fc_count_beyond(double bytes) { return fmax(0, 1 - L3_BYTES / bytes); }
 
 static inline void fc_count_add(double term[FC_TERMS], const double counted[FC_TERMS])
 {

@@ -13,6 +13,9 @@
 #include "conv.h"
 #include "scratch.h"
 
+/* The first level of cache. */
+enum { FC_L1_BYTES = 32 << 10 };
+
 static inline int64_t fc_volume(const int64_t lengths[3])
 {
     return lengths[0] * lengths[1] * lengths[2];

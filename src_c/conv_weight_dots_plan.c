@@ -10,7 +10,6 @@ enum {
     STRIP_OF_TAPS = 4096,    /* outputs: one plane of dy and one of x stay near it */
     BATCH_BYTES = 64 << 10,  /* of planes copied together, where filters take their turns */
     LARGEST_SCRATCH = 3 << 20,
-    L1_BYTES = 32 << 10,     /* that a tile reads: both operands */
 };
 
 static fc_taps_along taps_of(const fc_conv *conv, int a)
@@ -58,7 +57,7 @@ static void count_product(const plan *p, double times, int64_t rows, int64_t col
     w->tiles += vectors * tile_cost(rows, cols, aligned);
     w->across += aligned ? 0 : vectors * tiles * (double)rows;
     const int64_t planes = 1 + (p->axis < 0 ? rows : 1);   /* of x, and of dy */
-    if (planes * lines * k * p->size > L1_BYTES)
+    if (planes * lines * k * p->size > FC_L1_BYTES)   /* both operands of a tile */
         w->far += vectors * (tiles * (double)rows + (double)cols);
     w->lines += times * tiles * (double)lines;
     w->calls += times * (double)fc_parts(cols, FC_DOTS_COLUMNS);
@@ -92,8 +91,9 @@ static void count_copies(const plan *p, int64_t lanes, double planes_of_x, fc_we
     const double planes_of_dy = p->in_place ? 0 : w->strips * (double)(p->fg * p->span[0]);
     const double cleared = (double)(p->in_place ? 0 : p->fg * p->dy_plane)
         + (double)(p->cg * p->channel);
-    w->copied = planes_of_dy * (double)(p->span[1] * (p->span[2] / lanes))
-        + lines * (double)(step == 2 ? vectors : inside);
+    const double of_x = lines * (double)(step == 2 ? vectors : inside);
+    w->copied = planes_of_dy * (double)(p->span[1] * (p->span[2] / lanes)) + of_x;
+    w->apart = of_x * (double)(step - 1);
     w->edges = planes_of_dy * (double)(vectors - p->span[2] / lanes)
         + planes_of_x * (double)(vectors - inside);
     w->singly = step > FC_APART_AT_MOST ? lines * (double)length : 0;
@@ -222,5 +222,6 @@ fc_weight_dots_shape fc_weight_dots_count(const fc_conv *conv, int64_t bytes)
         .calls = groups * w.calls, .sums = groups * w.sums, .copied = groups * w.copied,
         .edges = groups * w.edges, .singly = groups * w.singly, .cleared = groups * w.cleared,
         .strips = groups * w.strips, .far = groups * w.far,
+        .apart = groups * w.apart,
     };
 }

@@ -28,12 +28,13 @@ int fc_weight_channels(const fc_conv *conv, const void *dy, const void *x, void 
 /* What lanes over outputs would do for one image: the time of its tiles, in multiply-adds of 64
  * bytes of lanes; rows of these that are read across two cache lines; lines of outputs that
  * tiles are given; products called for and sums across lanes; vectors of so many bytes copied,
- * columns of them at the edges of planes, cells copied one by one, vectors cleared; strips of
- * outputs; vectors of tiles that L1 does not keep. And for all images, 64 bytes of scratch, `fits`
- * where that is not too much. */
+ * times how far their cells lie apart (0 where one beside the other), columns of them at the edges
+ * of planes, cells copied one by one, vectors cleared; strips of outputs; vectors of tiles that L1
+ * does not keep. And for all images, 64 bytes of scratch, `fits` where that is not too much. */
 typedef struct {
     int fits;
-    double tiles, across, lines, calls, sums, copied, edges, singly, cleared, strips, far, scratch;
+    double tiles, across, lines, calls, sums, copied, apart, edges, singly, cleared, strips, far,
+           scratch;
 } fc_weight_dots_shape;
 
 fc_weight_dots_shape fc_weight_dots_count(const fc_conv *conv, int64_t bytes);

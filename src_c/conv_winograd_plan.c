@@ -29,8 +29,6 @@ static const int64_t FAR_BYTES = 2 << 20, U_FAR_BYTES = 256 << 10;
  * threads. At 2 to 5 MB it is the same, at 9 MB 1.17 times as long. */
 static const int64_t OWN_BYTES = 4 << 20;
 
-int64_t fc_winograd_cache_bytes(void) { return L3_BYTES; }
-
 int fc_winograd_leaves_cache(int64_t u_bytes) { return u_bytes > L3_BYTES; }
 
 fc_winograd_tiles fc_winograd_chunk_tiles(int64_t v_tile, int64_t u_bytes, int64_t filters)

@@ -62,8 +62,7 @@ typedef struct { int64_t fit, most; } fc_winograd_tiles;
 fc_winograd_tiles fc_winograd_chunk_tiles(int64_t v_tile, int64_t u_bytes, int64_t filters);
 int64_t fc_winograd_band_tiles(int64_t m_tile, int64_t u_bytes);
 
-/* Is that more of U than L3 keeps? How much is that? */
-int64_t fc_winograd_cache_bytes(void);
+/* Is that more of U than L3 keeps? */
 int fc_winograd_leaves_cache(int64_t u_bytes);
 
 #endif
