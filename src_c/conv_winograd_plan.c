@@ -10,13 +10,15 @@
  * part: 256 channels, 8 x 14 x 14 and 56 x 56, take 0.87 of the time with LARGE_V_BYTES, and no
  * less with more; 128 channels, a quarter of U, 1.03. Where U is more than L3 keeps besides, a
  * chunk has as many as TILES tiles, however large V is: 256 channels in float64 then take 0.86 of
- * the time that chunks of 14 tiles do, and twice as many tiles gain nothing.
+ * the time that chunks of 14 tiles do, and twice as many tiles gain nothing. Where U is less, one
+ * chunk in place of several must leave V in L3: 88 x 71 x 57 -> 1, 9 x 9, stride 3, dilation 12, in
+ * float64, 12.8 MB of V, 5.4 -> 1.7 ms; 256 x 24 x 24 -> 16, 9 x 9, 3.8 -> 1.8.
  *
  * Each block of filters reads V again: where there are no more than FEW of them, V may be twice as
  * large, and U passes by half as often: 64 x 8 x 28 x 28 -> 128, 3x3x3 in float64, takes 0.89 of
  * the time, others 0.95 to 1. With 256 filters it would be 1.05. */
-static const int64_t V_BYTES = 1 << 20, LARGE_V_BYTES = 3 << 19, M_BYTES = 512 << 10,
-                     L3_BYTES = 12 << 20, TILES = 64, FEW = 128;
+static const int64_t V_BYTES = 1 << 20, LARGE_V_BYTES = 3 << 19, MOST_V_BYTES = 6 << 20,
+                     M_BYTES = 512 << 10, L3_BYTES = 12 << 20, TILES = 64, FEW = 128;
 
 /* Outputs of so many bytes are not in L2 when they are written: asking for them while the products
  * are summed saves 2 to 9 % of the time; it costs 2 % where they are. So it is with U. Products
@@ -36,7 +38,9 @@ fc_winograd_tiles fc_winograd_chunk_tiles(int64_t v_tile, int64_t u_bytes, int64
     const int64_t large = filters <= FEW ? 2 * LARGE_V_BYTES : LARGE_V_BYTES;
     const int64_t bytes = u_bytes > L3_BYTES / 2 ? large : V_BYTES;
     const int64_t some = fc_most(1, bytes / v_tile), many = fc_most(some, TILES);
-    return (fc_winograd_tiles){fc_winograd_leaves_cache(u_bytes) ? many : some, many};
+    if (fc_winograd_leaves_cache(u_bytes))
+        return (fc_winograd_tiles){many, many};
+    return (fc_winograd_tiles){some, fc_most(some, fc_least(many, MOST_V_BYTES / v_tile))};
 }
 
 int64_t fc_winograd_band_tiles(int64_t m_tile, int64_t u_bytes)
