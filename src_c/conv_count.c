@@ -82,7 +82,7 @@ void fc_count_product(double rows, double n, double lanes, double size, double t
 
 /* Cache lines of what is read and written; `turns`: an input gradient's phases are summed one
  * after the other, each reads all of dy, and those along the last axis write the same lines of
- * dx. Planes and channelwise sums take all phases of a box in turn. */
+ * dx. Planes, columns and channelwise sums take all phases of a box in turn. */
 static double lines_moved(const fc_conv *conv, int turns)
 {
     const double size = conv->dtype == FC_F32 ? 4 : 8, batch = (double)conv->batch;
@@ -122,7 +122,7 @@ void fc_conv_count(const fc_conv *conv, int pass, int prepared, int64_t bytes,
     const double turns = pass == FC_GRAD_INPUT ? lines_moved(conv, 1) : once;
     for (int way = 0; way < FC_WAYS; way++) {
         const int patches = way == FC_PATCHES || way == FC_PATCHES_GRAD_WEIGHT;
-        const int at_once = way == FC_CHANNELWISE || way == FC_PLANES;
+        const int at_once = way == FC_CHANNELWISE || way == FC_PLANES || way == FC_COLUMNS;
         const int asked = way == FC_PANELS && fc_volume(conv->kernel) == 1;
         const double far = patches ? lines_turned(conv) : once;
         if (terms[way][LAST] > 0 && far > L2_LINES)
