@@ -3,7 +3,8 @@
  * A block of as many channels as a vector has lanes is turned, cell by cell, into scratch with
  * its zero padding: from then on every tap of every output is one aligned load, whatever stride,
  * dilation or width of the image. Finished outputs are turned back. That costs some eight
- * shuffles for each vector of outputs (stride 1), and no lane is idle where images are small.
+ * shuffles for each vector of outputs (stride 1), and no lane is idle where images are small. Lines
+ * of taps that a row of outputs meets outside the image are left out where that is worth a call.
  *
  * Cells are turned just before the first chunk of outputs that needs them, so that they are
  * still in the first level of cache. The phases of an input gradient take turns chunk by chunk,
@@ -28,7 +29,45 @@ static int64_t outputs_below(const fc_axis *axis, int64_t end)
     return end > axis->place ? (end - axis->place - 1) / axis->place_step + 1 : 0;
 }
 
-/* One phase of row i of each group: what it has of rows [y, y + many) of plane z. */
+/* The outputs along an axis from j on that meet the same taps as j; which, and how many. */
+static int64_t alike(const fc_axis *axis, int64_t j, int64_t *first, int64_t *count)
+{
+    int64_t inside, all;
+    *first = fc_axis_taps_inside(axis, j, count);
+    if (*count < axis->taps)
+        return 1;
+    if (!axis->taps)
+        return axis->outputs - j;
+    all = fc_axis_inside(axis, axis->tap_step < 0 ? 0 : axis->taps - 1, &inside);
+    return all + inside - j;
+}
+
+/* The runs of taps that output row j of plane z of a phase meets, and how many rows meet the same. */
+static int64_t take_runs(const plan *p, const box *b, int64_t phase, int64_t z, int64_t j,
+                         fc_channelwise *c)
+{
+    const fc_axis *axis = p->jobs[phase].axis;
+    const int64_t all = p->first_run[phase + 1] - p->first_run[phase];
+    const int64_t of_line = all ? all / (axis[0].taps * axis[1].taps) : 0;
+    const int64_t of_plane = of_line * axis[1].taps;
+    int64_t planes, lines = axis[1].taps, from_y = 0, rows = INT64_MAX;
+    const int64_t from_z = fc_axis_taps_inside(&axis[0], b->begin[0] / p->e[0].every + z, &planes);
+    if (p->by_rows)
+        rows = alike(&axis[1], b->begin[1] / p->e[1].every + j, &from_y, &lines);
+    const fc_tap_run *first = p->runs + p->first_run[phase] + from_z * of_plane + from_y * of_line;
+    c->run = first;
+    c->runs = planes * lines * of_line;
+    if (planes > 1 && lines < axis[1].taps) {
+        for (int64_t i = 0; i < planes; i++)
+            memcpy(b->runs + i * lines * of_line, first + i * of_plane,
+                   lines * of_line * sizeof *first);
+        c->run = b->runs;
+    }
+    return rows;
+}
+
+/* One phase of row i of each group: what it has of rows [y, y + many) of plane z. Lines of taps that
+ * lie outside the image are left out. */
 static void compute(const plan *p, const box *b, int64_t phase, int64_t i, int64_t z, int64_t y,
                     int64_t many)
 {
@@ -38,18 +77,15 @@ static void compute(const plan *p, const box *b, int64_t phase, int64_t i, int64
     if (z % axis[0].place_step != axis[0].place)
         return;
     const int64_t plane = outputs_below(&axis[0], z), row = outputs_below(&axis[1], y);
-    const int64_t rows = outputs_below(&axis[1], y + many) - row;
+    const int64_t end = outputs_below(&axis[1], y + many);
     const int64_t width = outputs_below(&axis[2], b->count[2]);
     const int64_t line = plane * axis[0].step * p->e[1].reach + row * axis[1].step;
     const int64_t at = (axis[1].place + row * axis[1].place_step - y) * b->count[2] + axis[2].place;
     const int64_t x_step = axis[2].step * lanes, y_step = axis[2].place_step * lanes;
     const int64_t last = backwards ? width - 1 : 0;
     const int64_t stride = fc_channelwise_stride(&axis[2]) == 2 ? 2 : 1;
-    if (!rows || !width)
-        return;
-    job->kernels->channelwise(&(fc_channelwise){
-        .rows = rows, .width = width,
-        .runs = p->first_run[phase + 1] - p->first_run[phase], .run = p->runs + p->first_run[phase],
+    fc_channelwise c = {
+        .width = width,
         .w = b->weight + i * p->kernel * lanes * size,
         .w_step = axis[2].weight_step * job->weight_axis[2] * lanes,
         .bias = b->bias + i * lanes * size,
@@ -59,7 +95,13 @@ static void compute(const plan *p, const box *b, int64_t phase, int64_t i, int64
         .stride = stride,
         .y = b->tile + (at * lanes + last * y_step) * size,
         .y_row = axis[1].place_step * b->count[2] * lanes, .y_step = backwards ? -y_step : y_step,
-    });
+    };
+    for (int64_t j = row; width && j < end; j += c.rows) {
+        c.rows = fc_least(end - j, take_runs(p, b, phase, plane, j, &c));
+        job->kernels->channelwise(&c);
+        c.x = (const char *)c.x + c.rows * c.x_row * size;
+        c.y = (char *)c.y + c.rows * c.y_row * size;
+    }
 }
 
 /* Row i of each group, rows [y, y + many) of plane z, from the tile to where they belong. */
@@ -128,8 +170,8 @@ int fc_conv_channelwise(const fc_job *jobs, int64_t phases)
     const fc_job own = fc_channelwise_from_its_place(jobs);
     const double flops = fc_channelwise_flops(jobs, phases);
     const int team = fc_team_size(fc_useful_threads(jobs->threads, flops));
-    plan p = fc_channelwise_plan_make(phases == 1 ? &own : jobs, phases, team);
-    if (!fc_channelwise_plan_lay_out(&p, team, 0))
+    plan p = fc_channelwise_plan_make(phases == 1 ? &own : jobs, phases, team, 0);
+    if (!fc_channelwise_plan_lay_out(&p, team))
         return FC_NO_MEMORY;
     fc_parallel(team, forward_body, &p);
     fc_arena_give(p.scratch);

@@ -2,7 +2,7 @@
  *
  * Forward pass and input gradient take the jobs of all phases of the stride (conv_job.h), which
  * differ in their axes alone, or one segment of a job that has no phases. For the weight
- * gradient `job` is that of the forward pass, in which `out` is read and `weight` written.
+ * gradient `job` is that of the forward pass of `conv`, in which `out` is read and `weight` written.
  */
 #ifndef FC_CONV_CHANNELWISE_H
 #define FC_CONV_CHANNELWISE_H
@@ -10,7 +10,7 @@
 #include "conv_job.h"
 
 int fc_conv_channelwise(const fc_job *jobs, int64_t phases);
-int fc_channelwise_weight_grad(const fc_job *job);
+int fc_channelwise_weight_grad(const fc_conv *conv, const fc_job *job);
 
 /* What it does for one image and as many channels as a vector has lanes, in vectors: multiply-adds,
  * cells loaded for them, outputs; runs of taps begun in all stretches of outputs, and stretches;

@@ -12,6 +12,7 @@ fc_channelwise_box fc_channelwise_box_make(const plan *p, int64_t block, int mem
     b.tile = b.cells + p->cells_bytes;
     b.weight = b.tile + p->tile_bytes;
     b.bias = b.weight + p->jobs->rows * p->kernel * p->lanes * p->jobs->size;
+    b.runs = p->runs + (member + 1) * p->first_run[p->phases];
     return b;
 }
 
@@ -37,8 +38,8 @@ static void cells_of_line(const plan *p, const box *b, int a, int64_t *first, in
     *to = fc_most(fc_least(*first + e->reach, p->jobs->axis[a].cells), *from);
 }
 
-/* Turn the cells of lines [b->filled, end) of the box; zeros where the image has none. Lines that
- * are read whole follow each other in memory. */
+/* Turn the cells of lines [b->filled, end) of the box, between zeros; lines outside the image
+ * unless nothing reads them. Lines that are read whole follow each other in memory. */
 static void fill(const plan *p, box *b, int64_t end)
 {
     const fc_job *job = p->jobs;
@@ -55,7 +56,8 @@ static void fill(const plan *p, box *b, int64_t end)
         const int64_t y = first[1] + b->filled % p->e[1].reach;
         char *line = b->cells + b->filled * reach * vector;
         if (z < from[0] || z >= to[0] || y < from[1] || y >= to[1] || !width) {
-            memset(line, 0, reach * vector);
+            if (!width || p->gradient || !p->by_rows)
+                memset(line, 0, reach * vector);
             b->filled++;
             continue;
         }

@@ -10,6 +10,7 @@ typedef struct {
     char *cells, *tile;             /* conv_channelwise_plan.h */
     char *weight, *bias;            /* (rows, kernel, lanes), (rows, lanes); for a gradient weight
                                        (2, rows, kernel, lanes): a chain's sum, and all sums */
+    fc_tap_run *runs;               /* of a row that meets the padding: room for one phase's */
     int64_t filled;                 /* lines of cells so far */
 } fc_channelwise_box;
 

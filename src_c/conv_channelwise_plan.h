@@ -22,20 +22,24 @@ typedef struct {
     fc_channelwise_extent e[3];
     int64_t lanes, blocks, kernel;   /* blocks of `lanes` channels; elements of one kernel */
     int64_t chunk;              /* rows (axis 1) of outputs computed at a time */
+    int gradient;               /* of the weights? */
+    int by_rows;                /* are lines of taps left out that a row meets outside the image? */
     int far;                    /* are cells and outputs asked for, a chunk ahead? 8 images of
                                    144 x 56 x 56, 3 x 3: 4.6 -> 2.9 ms, backward 6.8 -> 4.4 */
-    fc_tap_run *runs;           /* of all phases, those of phase p from first_run[p] on */
+    fc_tap_run *runs;           /* of all phases, those of phase p from first_run[p] on, and behind
+                                   them as many for each member */
     int64_t first_run[FC_MOST_PHASES + 1];
     int64_t cells_bytes, tile_bytes, stride;   /* scratch of a member */
     char *scratch;
 } fc_channelwise_plan;
 
-/* All but runs and scratch: boxes enough for so many threads. */
-fc_channelwise_plan fc_channelwise_plan_make(const fc_job *jobs, int64_t phases, int threads);
+/* All but runs and scratch: boxes enough for so many threads. `gradient`: of the weights? */
+fc_channelwise_plan fc_channelwise_plan_make(const fc_job *jobs, int64_t phases, int threads,
+                                             int gradient);
 
 /* Runs, and scratch from the arena for a team, which the caller gives back; 0 if there is no
- * memory. `gradient`: of the weights? */
-int fc_channelwise_plan_lay_out(fc_channelwise_plan *plan, int team, int gradient);
+ * memory. */
+int fc_channelwise_plan_lay_out(fc_channelwise_plan *plan, int team);
 
 /* A segment of a job without phases, as if its outputs began the image. */
 fc_job fc_channelwise_from_its_place(const fc_job *job);

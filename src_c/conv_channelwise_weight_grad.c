@@ -6,14 +6,58 @@
 
 #include "arena.h"
 #include "conv_channelwise_box.h"
+#include "conv_weight_padding.h"
 #include "parallel.h"
 
 typedef fc_channelwise_plan plan;
 typedef fc_channelwise_box box;
 
+typedef struct {
+    const fc_conv *conv;
+    plan plan;
+    int padded, all_show;   /* conv_weight_padding.h */
+} work;
+
 /* A chain of a gradient's sum goes over at least so many outputs, whole boxes: 35000 in one were
  * off by 49 eps. */
 enum { CHAIN = 1024 };
+
+/* Which of `rows` outputs from y on meet a cell through one of the lines of taps that `count` runs from
+ * number `run` on belong to: [*from, *to) of them. */
+static void rows_met(const plan *p, int64_t run, int64_t count, int64_t y, int64_t rows,
+                     int64_t *from, int64_t *to)
+{
+    const fc_axis *axis = &p->jobs->axis[1];
+    *from = p->by_rows ? rows : 0;
+    *to = p->by_rows ? 0 : rows;
+    for (int64_t i = 0; i < count && p->by_rows; i++) {
+        int64_t inside, first = fc_axis_inside(axis, (run + i) % axis->taps, &inside) - y;
+        if (first + inside > fc_most(first, 0)) {
+            *from = fc_least(*from, fc_most(first, 0));
+            *to = fc_most(*to, fc_least(first + inside, rows));
+        }
+    }
+}
+
+/* Runs [run, end), of one length, of the rows of outputs from y on; those outside the image are left
+ * out. */
+static void add_lines(const plan *p, const fc_channelwise_grad *chunk, int64_t y, int64_t run,
+                      int64_t end)
+{
+    for (fc_channelwise_grad c = *chunk; run < end; run += c.runs) {
+        int64_t from, to;
+        c.runs = end - run;
+        if (p->by_rows)
+            c.runs = fc_least(fc_runs_together(p->runs[run].length), c.runs);
+        rows_met(p, run, c.runs, y, chunk->rows, &from, &to);
+        c.run = p->runs + run;
+        c.rows = to - from;
+        c.x = (const char *)chunk->x + from * c.x_row * p->jobs->size;
+        c.dy = (const char *)chunk->dy + from * c.dy_row * p->jobs->size;
+        if (c.rows > 0)
+            p->jobs->kernels->channelwise_grad(&c);
+    }
+}
 
 /* What rows [y, y + many) of plane z of the box add to the sums of row i of each group. */
 static void add_chunk(const plan *p, const box *b, int64_t i, int64_t z, int64_t y, int64_t many)
@@ -32,13 +76,19 @@ static void add_chunk(const plan *p, const box *b, int64_t i, int64_t z, int64_t
             .to = b->tile + row * width * lanes * size,
         });
     const int64_t line = z * axis[0].step * p->e[1].reach + y * axis[1].step;
-    job->kernels->channelwise_grad(&(fc_channelwise_grad){
-        .rows = many, .width = width, .runs = p->first_run[1], .run = p->runs,
+    const int64_t lines = axis[0].taps * axis[1].taps;
+    const fc_channelwise_grad chunk = {
+        .rows = many, .width = width,
         .x = b->cells + line * p->e[2].reach * lanes * size,
         .x_row = axis[1].step * p->e[2].reach * lanes, .x_step = axis[2].step * lanes,
         .dy = b->tile, .dy_row = width * lanes, .dy_step = lanes,
         .dw = b->weight + i * p->kernel * lanes * size,
-    });
+    };
+    int64_t planes;
+    const int64_t from_z = fc_axis_taps_inside(&axis[0], b->begin[0] + z, &planes);
+    for (int64_t part = 0; part < p->first_run[1]; part += lines)
+        add_lines(p, &chunk, b->begin[1] + y, part + from_z * axis[1].taps,
+                  part + (from_z + planes) * axis[1].taps);
 }
 
 /* A box: what its outputs add to the sums. */
@@ -55,8 +105,9 @@ static void add_box(const plan *p, box *b, int64_t item)
 }
 
 /* A block's gradient: one chain after the other is summed up, then added to the sums behind it. */
-static void sum_block(const plan *p, int64_t block, int64_t boxes, int member)
+static void sum_block(const work *w, int64_t block, int64_t boxes, int member)
 {
+    const plan *p = &w->plan;
     const fc_job *job = p->jobs;
     const int64_t row = p->kernel * p->lanes, count = job->rows * row, both[2] = {0, count};
     box b = fc_channelwise_box_make(p, block, member);
@@ -76,26 +127,31 @@ static void sum_block(const plan *p, int64_t block, int64_t boxes, int member)
             sums + i * row * job->size, p->kernel,
             (char *)job->weight + (b.group * job->weight_group + i * job->weight_row) * job->size,
             job->weight_group, b.groups, 0);
+    if (w->padded)
+        fc_weight_padding_add(w->conv, job->axis, w->all_show, job->out, (void *)job->weight,
+                              b.group * job->rows, b.groups * job->rows);
 }
 
 static void weight_body(void *context, int member, int team)
 {
-    const plan *p = context;
-    const int64_t boxes = fc_channelwise_boxes(p);
+    const work *w = context;
+    const int64_t boxes = fc_channelwise_boxes(&w->plan);
     int64_t block, end;
-    fc_share(p->blocks, member, team, &block, &end);
+    fc_share(w->plan.blocks, member, team, &block, &end);
     for (; block < end; block++)
-        sum_block(p, block, boxes, member);
+        sum_block(w, block, boxes, member);
 }
 
-int fc_channelwise_weight_grad(const fc_job *job)
+int fc_channelwise_weight_grad(const fc_conv *conv, const fc_job *job)
 {
-    plan p = fc_channelwise_plan_make(job, 1, 1);
+    work w = {.conv = conv, .plan = fc_channelwise_plan_make(job, 1, 1, 1),
+              .padded = fc_weight_padding_any(job->axis),
+              .all_show = fc_weight_padding_all_show(job->axis)};
     const int threads = fc_useful_threads(job->threads, fc_channelwise_flops(job, 1));
-    const int team = fc_team_size((int)fc_least(p.blocks, threads));
-    if (!fc_channelwise_plan_lay_out(&p, team, 1))
+    const int team = fc_team_size((int)fc_least(w.plan.blocks, threads));
+    if (!fc_channelwise_plan_lay_out(&w.plan, team))
         return FC_NO_MEMORY;
-    fc_parallel(team, weight_body, &p);
-    fc_arena_give(p.scratch);
+    fc_parallel(team, weight_body, &w);
+    fc_arena_give(w.plan.scratch);
     return FC_OK;
 }

@@ -50,6 +50,28 @@ int64_t fc_axis_inside(const fc_axis *axis, int64_t r, int64_t *count)
     return first;
 }
 
+int64_t fc_axis_taps_inside(const fc_axis *axis, int64_t j, int64_t *count)
+{
+    const int64_t at = j * axis->step + axis->offset, step = axis->tap_step;   /* of tap 0 */
+    int64_t first = step > 0 ? divide_up(-at, step) : divide_up(at - axis->cells + 1, -step);
+    int64_t end = step > 0 ? divide_up(axis->cells - at, step) : divide_up(at + 1, -step);
+    first = first < 0 ? 0 : first;
+    end = end > axis->taps ? axis->taps : end;
+    *count = end > first ? end - first : 0;
+    return first;
+}
+
+int64_t fc_axis_whole(const fc_axis *axis)
+{
+    int64_t of_first, of_last;
+    if (!axis->taps)
+        return 0;
+    const int64_t first = fc_axis_inside(axis, 0, &of_first);
+    const int64_t last = fc_axis_inside(axis, axis->taps - 1, &of_last);
+    const int64_t end = fc_least(first + of_first, last + of_last);
+    return fc_most(end - fc_most(first, last), 0);
+}
+
 int64_t fc_axis_meetings(const fc_axis *axis)
 {
     int64_t inside, all = 0;

@@ -43,6 +43,12 @@ fc_axis fc_axis_grad_input(const fc_conv *conv, int axis, int64_t phase);
 /* The first of the outputs whose tap r lies in the source, and, in *count, how many do. */
 int64_t fc_axis_inside(const fc_axis *axis, int64_t r, int64_t *count);
 
+/* The first of the taps with which output j meets a cell, and, in *count, how many do. */
+int64_t fc_axis_taps_inside(const fc_axis *axis, int64_t j, int64_t *count);
+
+/* How many outputs meet a cell with every tap. */
+int64_t fc_axis_whole(const fc_axis *axis);
+
 /* How many pairs of an output and a tap meet a cell. */
 int64_t fc_axis_meetings(const fc_axis *axis);
 

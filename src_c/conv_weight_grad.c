@@ -49,7 +49,7 @@ int fc_conv_grad_weight(const fc_conv *conv, const void *dy, const void *x, void
     threads = fc_team_size(fc_useful_threads(threads, 2 * terms));
     if (way == FC_CHANNELWISE_GRAD_WEIGHT) {
         const fc_job channelwise = fc_job_forward(&merged, x, dw, 0, (void *)dy, threads);
-        return fc_channelwise_weight_grad(&channelwise);
+        return fc_channelwise_weight_grad(&merged, &channelwise);
     }
     return way == FC_DOTS ? fc_weight_dots(&merged, dy, x, dw, threads)
                           : fc_weight_channels(&merged, dy, x, dw, threads);

@@ -117,6 +117,10 @@ typedef struct {
     int64_t y_row, y_step;
 } fc_channelwise;
 
+/* Of a gradient, runs of so many taps that share what is loaded: their sums, 8 or 9 of them, keep the
+ * FMA units busy. */
+static inline int64_t fc_runs_together(int64_t length) { return length == 3 ? 3 : 8 / length; }
+
 /* And the sum over these outputs, one chain for each tap in their order:
  *
  *     dw[run[r].weight + k * lanes + l] += sum over m, j of
