@@ -119,9 +119,9 @@ fc_job fc_channelwise_from_its_place(const fc_job *job)
 }
 
 /* Do rows of outputs that leave out what they meet outside the image save more multiply-adds than a
- * call for each of them costs? 7 x 7 on 7 x 7 1.19, on 14 x 14 1.11; with a CALL of 40 5 x 5 on 7 x 7
- * 0.99, 3 x 3 on 14 x 14 0.96. Lines of a gradient are looked at for each few rows, which for a
- * quarter of the products gains nothing (0.95 to 1.0). */
+ * call for each of them costs? 7 x 7 on 7 x 7 1.19, on 14 x 14 1.11; of a twentieth of the products,
+ * 3 x 3 on 14 x 14, nothing is gained (0.93). Lines of a gradient are looked at for each few rows,
+ * which for less than a quarter gains nothing (0.95 to 1.0). */
 static int worth_leaving_out(const plan *p)
 {
     enum { CALL = 64 };
@@ -130,7 +130,7 @@ static int worth_leaving_out(const plan *p)
         const fc_axis *y = &p->jobs[i].axis[1], *x = &p->jobs[i].axis[2];
         const int64_t all = y->outputs * y->taps, outside = all - fc_axis_meetings(y);
         saved += outside * x->taps * x->outputs - CALL * (y->outputs - fc_axis_whole(y));
-        if (p->gradient && 4 * outside < all)
+        if ((p->gradient ? 4 : 10) * outside < all)
             return 0;
     }
     return saved > 0;
@@ -180,13 +180,18 @@ double fc_channelwise_flops(const fc_job *jobs, int64_t phases)
 
 /* ---- what it does, for fc_count_channelwise ---- */
 
-/* Lines of taps that a line of outputs meets, in the mean. */
-static double lines_met(const plan *p, const fc_job *job)
+/* How many taps of an axis an output meets, in the mean. */
+static double taps_met(const fc_axis *axis)
+{
+    return (double)fc_axis_meetings(axis) / (double)fc_most(axis->outputs, 1);
+}
+
+/* Lines of taps that a line of outputs takes. */
+static double lines_taken(const plan *p, const fc_job *job)
 {
     const fc_axis *z = &job->axis[0], *y = &job->axis[1];
-    const double planes = (double)fc_axis_meetings(z) / (double)fc_most(z->outputs, 1);
-    return planes * (p->by_rows ? (double)fc_axis_meetings(y) / (double)fc_most(y->outputs, 1)
-                                : (double)y->taps);
+    return (p->by_rows || !p->gradient ? taps_met(z) : (double)z->taps)
+           * (p->by_rows ? taps_met(y) : (double)y->taps);
 }
 
 /* Of one phase: stretches of 8 outputs, of 4 for the gradient of the weights, where those that are
@@ -197,7 +202,7 @@ static void count_phase(const plan *p, const fc_job *job, int grad_weight,
     const fc_axis *x = &job->axis[2];
     const double cut = (double)p->e[2].boxes, width = ceil((double)x->outputs / cut);
     const double lines = cut * (double)(job->axis[0].outputs * job->axis[1].outputs * job->rows);
-    const double lines_of_taps = lines_met(p, job);
+    const double lines_of_taps = lines_taken(p, job);
     const double taps = lines_of_taps * (double)x->taps;
     const double runs = lines_of_taps * (double)parts_of_line(x, grad_weight ? 1 : 2);
     const double stride = fc_channelwise_stride(x) == 2 ? 2 : 1;

@@ -15,22 +15,22 @@ typedef fc_channelwise_box box;
 typedef struct {
     const fc_conv *conv;
     plan plan;
-    int padded, all_show;   /* conv_weight_padding.h */
+    int padded, all_show;   /* is padding left out that owes NaN? conv_weight_padding.h */
 } work;
 
 /* A chain of a gradient's sum goes over at least so many outputs, whole boxes: 35000 in one were
  * off by 49 eps. */
 enum { CHAIN = 1024 };
 
-/* Which of `rows` outputs from y on meet a cell through one of the lines of taps that `count` runs from
- * number `run` on belong to: [*from, *to) of them. */
+/* Which of `rows` outputs from y on meet a cell through one of the lines of taps that `count` runs
+ * from number `run` on belong to: [*from, *to) of them. */
 static void rows_met(const plan *p, int64_t run, int64_t count, int64_t y, int64_t rows,
                      int64_t *from, int64_t *to)
 {
     const fc_axis *axis = &p->jobs->axis[1];
-    *from = p->by_rows ? rows : 0;
-    *to = p->by_rows ? 0 : rows;
-    for (int64_t i = 0; i < count && p->by_rows; i++) {
+    *from = rows;
+    *to = 0;
+    for (int64_t i = 0; i < count; i++) {
         int64_t inside, first = fc_axis_inside(axis, (run + i) % axis->taps, &inside) - y;
         if (first + inside > fc_most(first, 0)) {
             *from = fc_least(*from, fc_most(first, 0));
@@ -46,9 +46,7 @@ static void add_lines(const plan *p, const fc_channelwise_grad *chunk, int64_t y
 {
     for (fc_channelwise_grad c = *chunk; run < end; run += c.runs) {
         int64_t from, to;
-        c.runs = end - run;
-        if (p->by_rows)
-            c.runs = fc_least(fc_runs_together(p->runs[run].length), c.runs);
+        c.runs = fc_least(fc_runs_together(p->runs[run].length), end - run);
         rows_met(p, run, c.runs, y, chunk->rows, &from, &to);
         c.run = p->runs + run;
         c.rows = to - from;
@@ -57,6 +55,16 @@ static void add_lines(const plan *p, const fc_channelwise_grad *chunk, int64_t y
         if (c.rows > 0)
             p->jobs->kernels->channelwise_grad(&c);
     }
+}
+
+/* Of the runs that plane z and the rows from y on meet; `part` by part, as runs are listed. */
+static void add_lines_met(const plan *p, const fc_channelwise_grad *chunk, int64_t z, int64_t y)
+{
+    const fc_axis *axis = p->jobs->axis;
+    int64_t planes;
+    const int64_t first = fc_axis_taps_inside(&axis[0], z, &planes) * axis[1].taps;
+    for (int64_t part = 0; part < p->first_run[1]; part += axis[0].taps * axis[1].taps)
+        add_lines(p, chunk, y, part + first, part + first + planes * axis[1].taps);
 }
 
 /* What rows [y, y + many) of plane z of the box add to the sums of row i of each group. */
@@ -76,19 +84,17 @@ static void add_chunk(const plan *p, const box *b, int64_t i, int64_t z, int64_t
             .to = b->tile + row * width * lanes * size,
         });
     const int64_t line = z * axis[0].step * p->e[1].reach + y * axis[1].step;
-    const int64_t lines = axis[0].taps * axis[1].taps;
     const fc_channelwise_grad chunk = {
-        .rows = many, .width = width,
+        .rows = many, .width = width, .runs = p->first_run[1], .run = p->runs,
         .x = b->cells + line * p->e[2].reach * lanes * size,
         .x_row = axis[1].step * p->e[2].reach * lanes, .x_step = axis[2].step * lanes,
         .dy = b->tile, .dy_row = width * lanes, .dy_step = lanes,
         .dw = b->weight + i * p->kernel * lanes * size,
     };
-    int64_t planes;
-    const int64_t from_z = fc_axis_taps_inside(&axis[0], b->begin[0] + z, &planes);
-    for (int64_t part = 0; part < p->first_run[1]; part += lines)
-        add_lines(p, &chunk, b->begin[1] + y, part + from_z * axis[1].taps,
-                  part + (from_z + planes) * axis[1].taps);
+    if (p->by_rows)
+        add_lines_met(p, &chunk, b->begin[0] + z, b->begin[1] + y);
+    else
+        job->kernels->channelwise_grad(&chunk);
 }
 
 /* A box: what its outputs add to the sums. */
@@ -145,8 +151,8 @@ static void weight_body(void *context, int member, int team)
 int fc_channelwise_weight_grad(const fc_conv *conv, const fc_job *job)
 {
     work w = {.conv = conv, .plan = fc_channelwise_plan_make(job, 1, 1, 1),
-              .padded = fc_weight_padding_any(job->axis),
               .all_show = fc_weight_padding_all_show(job->axis)};
+    w.padded = w.plan.by_rows && fc_weight_padding_any(job->axis);
     const int threads = fc_useful_threads(job->threads, fc_channelwise_flops(job, 1));
     const int team = fc_team_size((int)fc_least(w.plan.blocks, threads));
     if (!fc_channelwise_plan_lay_out(&w.plan, team))
