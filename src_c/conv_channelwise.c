@@ -42,7 +42,7 @@ static int64_t alike(const fc_axis *axis, int64_t j, int64_t *first, int64_t *co
     return all + inside - j;
 }
 
-/* The runs of taps that output row j of plane z of a phase meets, and how many rows meet the same. */
+/* The runs of taps that output row j of plane z of a phase meets; how many rows meet the same. */
 static int64_t take_runs(const plan *p, const box *b, int64_t phase, int64_t z, int64_t j,
                          fc_channelwise *c)
 {
@@ -66,8 +66,8 @@ static int64_t take_runs(const plan *p, const box *b, int64_t phase, int64_t z, 
     return rows;
 }
 
-/* One phase of row i of each group: what it has of rows [y, y + many) of plane z. Lines of taps that
- * lie outside the image are left out. */
+/* One phase of row i of each group: what it has of rows [y, y + many) of plane z. Lines of taps
+ * that lie outside the image are left out. */
 static void compute(const plan *p, const box *b, int64_t phase, int64_t i, int64_t z, int64_t y,
                     int64_t many)
 {

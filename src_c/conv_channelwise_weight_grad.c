@@ -39,8 +39,8 @@ static void rows_met(const plan *p, int64_t run, int64_t count, int64_t y, int64
     }
 }
 
-/* Runs [run, end), of one length, of the rows of outputs from y on; those outside the image are left
- * out. */
+/* Runs [run, end), of one length, of the rows of outputs from y on; those outside the image are
+ * left out. */
 static void add_lines(const plan *p, const fc_channelwise_grad *chunk, int64_t y, int64_t run,
                       int64_t end)
 {
