@@ -31,7 +31,7 @@ ROUNDS, STEPS = 4, 30
 
 def fit(files):
     records = read(files)
-    prices = {way: [] for way in _core.WAYS}
+    prices = {}
     for isa in reversed(ISAS):  # narrow vectors first
         _core.select_isa(isa)
         samples = sampled([record for record in records if record["isa"] == isa])
@@ -46,7 +46,7 @@ def fit(files):
                 np.add.at(weight, record, weights**2)
             slow = total / weight
         for way, (numbers, error) in constants.items():
-            prices[way].append(numbers)
+            prices.setdefault(way, []).append(numbers)
             print(f"{isa:9} {way:24} {len(samples[way][0]):5} times, error {error:.0%}")
     PRICES.write_text(repriced(PRICES.read_text(), prices))
 
@@ -63,7 +63,9 @@ def sampled(records):
             # What is far from the fastest need not be known well.
             weight = 1 / (1 + 4 * math.log(seconds / least))
             samples[way].append((counted[way], 1e9 * seconds, weight, number))
-    return {way: [np.array(n) for n in zip(*some, strict=True)] for way, some in samples.items()}
+    return {
+        way: [np.array(n) for n in zip(*some, strict=True)] for way, some in samples.items() if some
+    }
 
 
 def fitted(rows, weights):
@@ -87,13 +89,14 @@ def fitted(rows, weights):
 
 
 def repriced(text, prices):
-    """The table of conv_prices.h with other numbers; {way: [of an instruction set, ...]}."""
+    """The table of conv_prices.h with other numbers; {way: [of an instruction set, ...]}.
+    Ways that were not timed keep theirs."""
     ways, lines = iter(_core.WAYS), []
     for line in text.splitlines(keepends=True):
         if line.startswith("    [FC_"):
-            of_way, own = list(zip(*prices[next(ways)], strict=True)), itertools.count()
+            of_way, own = list(zip(*prices.get(next(ways), []), strict=True)), itertools.count()
         found = re.match(r"        (\[(\w+)\] = )?\{.*?\}, *", line)
-        if found and "not fitted" not in line:
+        if found and of_way and "not fitted" not in line:
             start, name = found[1] or "", found[2]
             row = of_way[SHARED.index(name) - len(SHARED) if name else next(own)]
             numbers = ", ".join(f"{price:.3g}" for price in row)
