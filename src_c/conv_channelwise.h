@@ -2,7 +2,8 @@
  *
  * Forward pass and input gradient take the jobs of all phases of the stride (conv_job.h), which
  * differ in their axes alone, or one segment of a job that has no phases. For the weight
- * gradient `job` is that of the forward pass of `conv`, in which `out` is read and `weight` written.
+ * gradient `job` is that of the forward pass of `conv`, in which `out` is read and `weight`
+ * written.
  */
 #ifndef FC_CONV_CHANNELWISE_H
 #define FC_CONV_CHANNELWISE_H

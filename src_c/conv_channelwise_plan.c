@@ -120,8 +120,8 @@ fc_job fc_channelwise_from_its_place(const fc_job *job)
 
 /* Do rows of outputs that leave out what they meet outside the image save more multiply-adds than
  * a call for each of them costs? 7 x 7 on 7 x 7 1.19, on 14 x 14 1.11; of a twentieth of the
- * products, 3 x 3 on 14 x 14, nothing is gained (0.93). Lines of a gradient are looked at for each few rows,
- * which for less than a quarter gains nothing (0.95 to 1.0). */
+ * products, 3 x 3 on 14 x 14, nothing is gained (0.93). Lines of a gradient are looked at for
+ * each few rows, which for less than a quarter gains nothing (0.95 to 1.0). */
 static int worth_leaving_out(const plan *p)
 {
     enum { CALL = 64 };

@@ -93,12 +93,10 @@ static plan plan_of(const fc_conv *conv)
 fc_columns_shape fc_conv_columns_shape(const fc_conv *conv)
 {
     const plan p = plan_of(conv);
-    fc_columns_shape shape = {*conv, p.boxes};
+    fc_columns_shape shape = {fc_patches_conv(conv), p.boxes};
     shape.box.batch = 1;
-    shape.box.in_channels *= p.taps;
     for (int a = 0; a < 3; a++) {
         shape.box.in[a] = shape.box.out[a] = p.e[a].box;
-        shape.box.kernel[a] = shape.box.stride[a] = shape.box.dilation[a] = 1;
         shape.box.before[a] = 0;
     }
     return shape;

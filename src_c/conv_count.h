@@ -16,8 +16,8 @@ enum { FC_TERMS = 32 };
 /* Bytes of a vector of the instruction set in force. */
 int64_t fc_vector_bytes(const fc_conv *conv);
 
-/* What patches and columns cost as a convolution with a kernel of 1, which is none of these operations:
- * fc_conv_terms (conv_cost.h) knows. */
+/* What patches and columns cost as a convolution with a kernel of 1, which is none of these
+ * operations: fc_conv_terms (conv_cost.h) knows. */
 enum { FC_KERNEL_OF_1 = 0 };
 
 /* All ways of one pass that conv->algorithm allows, for vectors of so many bytes. `prepared`: are

@@ -19,9 +19,8 @@
 /* Whatever computes a pass. Forward and input gradient: the direct algorithm's ways (FC_PLANES:
  * also with a plane for each tap of the last axis, and with the loop of depthwise.inc; FC_PATCHES
  * takes the way of a kernel of 1, conv_patches.h; FC_COLUMNS: the input gradient alone,
- * conv_columns.h), then Winograd's. Gradient of the weights: lanes
- * over channels, over outputs, over groups (conv_weight_grad.h, conv_channelwise_weight_grad.c), of
- * patches, then Winograd's. */
+ * conv_columns.h), then Winograd's. Gradient of the weights: lanes over channels, over outputs, over
+ * groups (conv_weight_grad.h, conv_channelwise_weight_grad.c), of patches, then Winograd's. */
 enum {
     FC_PANELS, FC_PLANES, FC_APART, FC_DEPTHWISE, FC_TOEPLITZ, FC_CHANNELWISE, FC_PATCHES,
     FC_COLUMNS, FC_TRANSFORMS,

@@ -1,5 +1,4 @@
-/* Two ways to the gradient of the weights; for depthwise kernels conv_channelwise.h has
- * another.
+/* Two ways to the gradient of the weights; for depthwise kernels conv_channelwise.h has another.
  *
  * Both compute dw[f, c, r] = sum over n, o of dy[n, f, o] x[n, c, o * stride + r * dilation -
  * before] as matrix products: conv_weight_channels.c with lanes over channels, conv_weight_dots.c,

@@ -24,6 +24,20 @@ static inline int64_t fc_tape_row(const fc_gated_rnn *net, int64_t t, int64_t b)
     return t * net->batch + b;
 }
 
+/* What a gate reads or writes, `count` numbers of each row, where the rows lie one behind the other
+ * and are few enough for L2: brought there by the product before it. */
+static inline fc_soon fc_gate_soon(const fc_kernels *kernels, int64_t rows, int64_t count,
+                                   int64_t size, const void *const at[4], const int64_t row[4])
+{
+    const int64_t bytes = rows * count * size;
+    const int near = rows >= kernels->rows && 4 * bytes <= 512 << 10;
+    fc_soon soon = fc_nothing_soon();
+    for (int i = 0; i < 4 && near; i++)
+        if (row[i] == count)
+            fc_want_soon(&soon, at[i], bytes);
+    return soon;
+}
+
 static inline int64_t fc_length(const fc_gated_rnn *net, int64_t b)
 {
     return net->lengths ? net->lengths[b] : net->steps;

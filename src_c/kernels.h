@@ -117,8 +117,8 @@ typedef struct {
     int64_t y_row, y_step;
 } fc_channelwise;
 
-/* Of a gradient, runs of so many taps that share what is loaded: their sums, 8 or 9 of them, keep the
- * FMA units busy. */
+/* Of a gradient, runs of so many taps that share what is loaded: their sums, 8 or 9 of them, keep
+ * the FMA units busy. */
 static inline int64_t fc_runs_together(int64_t length) { return length == 3 ? 3 : 8 / length; }
 
 /* And the sum over these outputs, one chain for each tap in their order:
@@ -239,8 +239,8 @@ typedef struct {
  *
  *     du = dh * (1 - c);  ds = dh * (h_prev - u) * c * (1 - c);  carry = dh * c
  *
- * grad_h in rows grad_row apart, the tape tape_row. ds and du in panels of `width` lanes: state first + j
- * of row r at (first + j) / width * panel + r * width + (first + j) % width. `first` and `width`
+ * grad_h in rows grad_row apart, the tape tape_row. ds and du in panels of `width` lanes: state
+ * first + j of row r at (first + j) / width * panel + r * width + (first + j) % width. `first` and `width`
  * are multiples of `lanes`. A row of carry, ds and du is written in whole vectors: behind the
  * last state ds and du are 0. */
 typedef struct {
